@@ -1,0 +1,1 @@
+"""Shell templates: the launch scripts that `ltrl.render` fills in, and nothing else."""
