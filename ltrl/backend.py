@@ -1,0 +1,367 @@
+"""The plugin surface: what a backend is, how it is named, found and checked.
+
+A backend is a class that a distribution publishes in the entry-point group `ltrl.backends` under the name
+`<kind>.<name>`:
+
+    [project.entry-points."ltrl.backends"]
+    "reward.length" = "my_package.length:LengthReward"
+
+The kind is part of the entry point's name so that `ltrl backends` can list every backend without importing any.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from ltrl.errors import Code, LtrlError, fail
+
+if TYPE_CHECKING:
+    from ltrl.errors import Diagnostic
+    from ltrl.memory import EngineSettings, Layout
+    from ltrl.plan import Artifact, Plan
+    from ltrl.resolve import Resolved
+    from ltrl.samples import Sample
+    from ltrl.scoring import JudgeRequest, Score, ScoreRequest, Verdict
+
+__all__ = [
+    "API",
+    "GROUP",
+    "KINDS",
+    "BackendInfo",
+    "Choice",
+    "DataBackend",
+    "DataChoice",
+    "DataSection",
+    "EngineBackend",
+    "EngineChoice",
+    "EngineSection",
+    "Grade",
+    "JudgeBackend",
+    "JudgeChoice",
+    "JudgeSection",
+    "Model",
+    "Note",
+    "Relaunch",
+    "RewardBackend",
+    "RewardChoice",
+    "RewardSection",
+    "backends",
+    "create",
+    "load",
+    "named",
+]
+
+API = 1
+"""Version of this surface; a backend states the one it was written for as `api`."""
+
+GROUP = "ltrl.backends"
+
+
+class Grade(Enum):
+    """What a change of a field means for a run that exists."""
+
+    NEW_RUN = "new-run"
+    """Changes what is learned: hashed into the fingerprint, a resume is refused."""
+    RELAUNCH = "relaunch"
+    """Changes how the job runs, not what it learns."""
+    NOTE = "note"
+    """Changes nothing but a description."""
+
+
+Relaunch = Grade.RELAUNCH
+Note = Grade.NOTE
+
+
+class Model(BaseModel):
+    """Base of every model a spec is made of: no unknown keys, no coercion, frozen, documented by its docstrings."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        defer_build=True,  # only what a document needs is built, and nested models once
+        allow_inf_nan=False,
+        validate_default=False,
+    )
+
+
+class _Section(Model):
+    """A part of a spec that names a backend; its other keys are that backend's own."""
+
+    backend: str
+    """Name of the backend; `ltrl backends` lists those installed."""
+
+
+class RewardSection(_Section):
+    """How a response becomes a reward; the base of every reward backend's `Options`."""
+
+
+class JudgeSection(_Section):
+    """Who decides whether an answer is right; the base of every judge backend's `Options`."""
+
+
+class DataSection(_Section):
+    """Where samples come from; the base of every data backend's `Options`."""
+
+
+class EngineSection(Model):
+    """What trains the model; the base of every engine backend's `Options`."""
+
+    name: str
+    """Name of the engine; `ltrl backends` lists those installed."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Makes a field accept the section of any installed backend of a kind and hold that backend's `Options`.
+
+    A bare name stands for a section with nothing else: `judge: exact`.
+    """
+
+    kind: str
+    tag: str = "backend"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.choose,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.model_dump(mode="json")),
+        )
+
+    def choose(self, value: Any) -> Model:
+        """The options in a section, checked by the backend that it names."""
+        if isinstance(value, Model):
+            return value
+        if isinstance(value, str):
+            value = {self.tag: value}
+        if not isinstance(value, dict):
+            raise PydanticCustomError("section", "the name of a {kind} backend or its section", vars(self))
+        name = value.get(self.tag)
+        if self.tag not in value:
+            raise _error_at(self.tag, "missing", value, hint=_known(self.kind, ""))
+        if not isinstance(name, str):
+            raise _error_at(self.tag, "string_type", name)
+        try:
+            options: type[Model] = load(self.kind, name).Options
+        except LtrlError as error:  # pydantic adds where the section stands; `spec` turns it back into a diagnostic
+            found = error.diagnostics[0]
+            raise _error_at(self.tag, found.code, name, found.message, found.hint) from None
+        return options.model_validate_json(json.dumps(value))
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        # `ltrl.schema` writes the options of every backend of the kind out once: one may hold another of its kind.
+        return {"$backend": self.kind}
+
+
+def _error_at(key: str, kind: str, value: object, message: str = "", hint: str | None = None) -> ValidationError:
+    problem = PydanticCustomError(kind, "{message}", {"message": message, "hint": hint})
+    return ValidationError.from_exception_data("section", [InitErrorDetails(type=problem, loc=(key,), input=value)])
+
+
+RewardChoice = Annotated[RewardSection, Choice("reward")]
+JudgeChoice = Annotated[JudgeSection, Choice("judge")]
+DataChoice = Annotated[DataSection, Choice("data")]
+EngineChoice = Annotated[EngineSection, Choice("engine", tag="name")]
+
+
+class RewardBackend(Protocol):
+    """Turns responses into rewards, in two steps: each response on its own, then each group of one prompt."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[RewardSection]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """One score for each request, in their order.
+
+        Never raises because a judge failed: such a score is unjudged. Called with any number of requests.
+        """
+        ...
+
+    def rewards(self, group: Sequence[Score]) -> list[float | None]:
+        """The rewards of one prompt's scores, in their order; None for one that is unjudged. Pure."""
+        ...
+
+
+class JudgeBackend(Protocol):
+    """Decides whether an answer is right."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[JudgeSection]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
+        """One verdict for each request, in their order; a failure is a verdict without an answer, no exception."""
+        ...
+
+
+class DataBackend(Protocol):
+    """A source of samples."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[DataSection]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Every sample, in an order that depends on nothing but the options.
+
+        Raises LtrlError with code BAD_DATA for a record that cannot be used.
+        """
+        ...
+
+    def __len__(self) -> int:
+        """How many samples there are, without preparing them all; raises LtrlError when that cannot be known."""
+        ...
+
+
+class EngineBackend(Protocol):
+    """Compiles a plan into the files and the command of one training system."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[EngineSection]]
+    default_cluster: ClassVar[str]
+    """Name of the cluster profile used when the user chooses none."""
+    runtime: ClassVar[Literal["process", "ray"]]
+    """What the driver runs in: a process of its own, or a Ray cluster over all nodes that the job script brings up."""
+    modules: ClassVar[tuple[str, ...]]
+    """Modules that the driver imports, if they are to be on the submitting machine; `extra` brings them."""
+    extra: ClassVar[str]
+    """The extra of the distribution that installs `modules`."""
+    provided: ClassVar[frozenset[str] | None]
+    """Distributions, by normalized name, that are there where the driver runs. All else that a job imports travels in
+    its bundle. None: the driver runs in the Python that compiled it, and nothing travels.
+    """
+
+    def __init__(self, options: Any) -> None: ...
+
+    def check(self, resolved: Resolved) -> Iterable[Diagnostic]:
+        """Everything in the spec that this engine would refuse or ignore."""
+        ...
+
+    def check_layout(self, resolved: Resolved, layout: Layout) -> Iterable[Diagnostic]:
+        """Everything that this engine would refuse if the model were spread over the GPUs in this way."""
+        ...
+
+    def memory_settings(self) -> EngineSettings:
+        """What of its options decides the memory a training needs; empty for an engine without GPUs."""
+        ...
+
+    def artifacts(self, plan: Plan) -> tuple[Artifact, ...]:
+        """The engine's own files, by path inside the bundle. Pure."""
+        ...
+
+    def command(self, plan: Plan) -> tuple[str, ...]:
+        """The driver's argument vector; its working directory is the run directory, the bundle is in `bundle/`."""
+        ...
+
+
+KINDS: dict[str, type] = {
+    "data": DataBackend,
+    "engine": EngineBackend,
+    "judge": JudgeBackend,
+    "reward": RewardBackend,
+}
+"""Every kind of backend with the protocol it must have."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BackendInfo:
+    """What is known of an installed backend without importing it."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    target: str
+    """`module:attribute`"""
+
+
+@cache
+def backends() -> tuple[BackendInfo, ...]:
+    """Every installed backend, sorted by kind and name; imports none."""
+    found = []
+    for entry in metadata.entry_points(group=GROUP):
+        kind, _, name = entry.name.partition(".")
+        distribution = entry.dist
+        assert distribution is not None  # only entry points made by hand have none
+        found.append(BackendInfo(kind, name, distribution.name, distribution.version, entry.value))
+    return tuple(sorted(set(found)))
+
+
+@cache
+def load(kind: str, name: str) -> Any:
+    """The class of a backend; raises LtrlError when there is none, when two claim the name, or when it cannot load."""
+    claims = [info for info in backends() if (info.kind, info.name) == (kind, name)]
+    if not claims:
+        raise fail(Code.UNKNOWN_BACKEND, f"unknown {kind} backend `{name}`", hint=_known(kind, name))
+    if len(claims) > 1:
+        owners = " and ".join(f"`{info.distribution}` {info.version}" for info in claims)
+        raise fail(Code.BROKEN_BACKEND, f"the {kind} backend `{name}` is claimed by {owners}", hint="uninstall one")
+    info = claims[0]
+    try:
+        backend = metadata.EntryPoint(f"{kind}.{name}", info.target, GROUP).load()
+    except (ImportError, AttributeError) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        hint = f"is `{missing}` installed?" if missing else f"reinstall `{info.distribution}`"
+        message = f"the {kind} backend `{name}` of `{info.distribution}` {info.version} does not load: {error}"
+        raise fail(Code.BROKEN_BACKEND, message, hint=hint) from error
+    if getattr(backend, "api", None) != API:
+        message = f"the {kind} backend `{name}` of `{info.distribution}` {info.version} is for another ltrl: "
+        written_for = getattr(backend, "api", "not stated")
+        raise fail(Code.BROKEN_BACKEND, f"{message}its `api` is {written_for}, this is {API}")
+    absent = sorted(a for a in ("Options", *_methods(kind)) if not hasattr(backend, a))
+    if absent:
+        raise fail(
+            Code.BROKEN_BACKEND, f"the {kind} backend `{name}` of `{info.distribution}` lacks {', '.join(absent)}"
+        )
+    return backend
+
+
+def create(section: Model) -> Any:
+    """The backend that a section names, made with that section's options."""
+    chosen = named(section)
+    assert chosen is not None, "not the section of a backend"
+    return load(*chosen)(section)
+
+
+def named(section: Model) -> tuple[str, str] | None:
+    """(kind, name) of the backend that a section chooses; None for a model that is no such section."""
+    match section:
+        case RewardSection():
+            return "reward", section.backend
+        case JudgeSection():
+            return "judge", section.backend
+        case DataSection():
+            return "data", section.backend
+        case EngineSection():
+            return "engine", section.name
+        case _:
+            return None
+
+
+def _methods(kind: str) -> list[str]:
+    return [
+        m
+        for m, f in vars(KINDS[kind]).items()
+        if callable(f) and (not m.startswith("_") or m in ("__iter__", "__len__"))
+    ]
+
+
+def _known(kind: str, name: str) -> str:
+    names = sorted({info.name for info in backends() if info.kind == kind})
+    close = difflib.get_close_matches(name, names, n=1)
+    listed = ", ".join(f"`{n}`" for n in names) or "none"
+    return (f"did you mean `{close[0]}`? " if close else "") + f"installed {kind} backends: {listed}"
