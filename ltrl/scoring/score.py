@@ -1,0 +1,104 @@
+"""What is scored, and what a score says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = [
+    "Hit",
+    "JudgeRequest",
+    "Normalisation",
+    "Response",
+    "Scope",
+    "Score",
+    "ScoreRequest",
+    "Status",
+    "Verdict",
+]
+
+Status = Literal["completed", "truncated", "aborted"]
+Scope = Literal["positive-only", "negative-only", "all"]
+Normalisation = Literal["group-max", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One response of the policy, split into reasoning and answer as its chat format says."""
+
+    reasoning: str | None
+    content: str | None
+    """The visible answer; None when it is empty or was cut before it began."""
+    is_ill_formed: bool
+    status: Status
+    stop_token: str | None = None
+    raw: str = ""
+    """The text as generated, special tokens included."""
+    ill_formed_reasons: tuple[str, ...] = ()
+    """What makes it ill-formed, in LongTraceRL's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A response with what it is scored against."""
+
+    group: str
+    """Id of the sample; responses of one prompt share it."""
+    question: str
+    label: str
+    rubrics: tuple[str, ...]
+    response: Response
+    dataset_name: str = "longqa"
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other names of rubric entities, by entity; any of them is a hit."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRequest:
+    """What a judge is shown."""
+
+    question: str
+    label: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge said; `is_correct` is None when there was no usable answer, and `reason` says why."""
+
+    is_correct: bool | None
+    reason: str = ""
+    words: str = ""
+    """The judge's own reply, empty for a judge that is a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One rubric entity and where it was found."""
+
+    entity: str
+    spans: tuple[tuple[int, int], ...]
+    """Character offsets [start, end) into the scored text; empty when not found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One response's score before its group is known; it explains itself."""
+
+    outcome: float | None
+    """1.0 right, 0.0 wrong, None unjudged."""
+    rubric: float
+    """Share of the rubric found, in [0, 1]; 0.0 where no rubric is used."""
+    verdict: Verdict | None = None
+    """None when no judge was asked."""
+    hits: tuple[Hit, ...] = ()
+    zeroed: str = ""
+    """Why everything is 0 without being judged: `truncated`, `aborted`, `ill-formed`; empty otherwise."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Further numbers a backend wants to see in the metrics, by name."""
+
+    @property
+    def is_judged(self) -> bool:
+        """False when an outage left no verdict; such a sample is masked from the loss, never scored 0."""
+        return self.outcome is not None
