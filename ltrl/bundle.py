@@ -1,0 +1,181 @@
+"""A bundle: everything a job needs, in one directory of files with their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ltrl import __version__
+from ltrl.backend import Model, backends, named
+from ltrl.errors import Code, LtrlError, fail
+from ltrl.plan import Artifact, Plan
+
+__all__ = ["LOCK", "Bundle", "artifacts", "backends_used", "read", "write"]
+
+LOCK = "ltrl.lock.json"
+"""The manifest; written last, so that a directory with one is a whole bundle."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose files are those of its manifest."""
+
+    path: Path
+    lock: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`<spec name>-<fingerprint, 8 digits>`: also the run's name."""
+        return str(self.lock["name"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of everything that changes what is learned."""
+        return str(self.lock["fingerprint"])
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """The contents of `plan.json`."""
+        return dict(json.loads(self.read("plan.json")))
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The contents of `resolved.json`."""
+        return dict(json.loads(self.read("resolved.json")))
+
+    def read(self, relative: str) -> str:
+        """The text of one of its files."""
+        return (self.path / relative).read_bytes().decode()
+
+
+def artifacts(plan: Plan, files: Iterable[Artifact]) -> tuple[Artifact, ...]:
+    """All files of a bundle: copies of what was written, what follows from it, the given ones, and last the manifest.
+
+    Equal plans give equal bytes: nothing here knows the time, the machine or the user.
+    """
+    resolved = plan.resolved
+    main, *others = resolved.document.sources
+    copies = [Artifact("spec.yaml", main.text)]
+    if resolved.cluster_document:
+        copies.append(Artifact("cluster.yaml", resolved.cluster_document.sources[0].text))
+    layers = [s for s in others if not s.label.startswith("--set ")]
+    copies += [Artifact(f"layers/{i}-{Path(s.label).name}", s.text) for i, s in enumerate(layers, 1)]
+    derived = [Artifact("resolved.json", _json(resolved.to_json())), Artifact("plan.json", _json(plan.to_json()))]
+    whole = sorted([*copies, *derived, *files], key=lambda a: a.path)
+    sources = resolved.document.fingerprints
+    if resolved.cluster_document:
+        sources |= {f"cluster:{name}": digest for name, digest in resolved.cluster_document.fingerprints.items()}
+    lock = {
+        "format": 1,
+        "name": plan.name,
+        "fingerprint": resolved.fingerprint,
+        "ltrl": __version__,
+        "backends": backends_used(resolved.spec),
+        "sources": sources,
+        "files": {a.path: hashlib.sha256(a.data).hexdigest() for a in whole},
+    }
+    return (*whole, Artifact(LOCK, _json(lock)))
+
+
+def backends_used(spec: Model) -> dict[str, dict[str, str]]:
+    """Distribution and version of every backend that the spec names, by `<kind>.<name>`."""
+    owners = {(info.kind, info.name): info for info in backends()}
+    used = [owners[chosen] for chosen in sorted(set(_chosen(spec)))]
+    return {f"{i.kind}.{i.name}": {"distribution": i.distribution, "version": i.version} for i in used}
+
+
+def write(files: tuple[Artifact, ...], directory: Path, *, replace: bool = False) -> tuple[Bundle, bool]:
+    """The bundle in a directory, and whether it was written: an equal one that is there already is left alone.
+
+    It appears whole or not at all. Raises LtrlError when the directory holds anything else and `replace` is not set.
+    """
+    directory = Path(os.path.abspath(directory))
+    if directory.exists() and not replace:
+        if _same(files, directory):
+            return read(directory), False
+        hint = "`--replace` overwrites it, `-o DIR` writes elsewhere"
+        what = "a different bundle" if (directory / LOCK).exists() else "something else"
+        raise fail(Code.BUNDLE_EXISTS, f"`{_shown(directory)}` holds {what}", hint=hint)
+    draft = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    try:
+        draft.mkdir(parents=True)
+        for artifact in files:
+            path = draft / artifact.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(artifact.data)
+            if artifact.executable:
+                path.chmod(path.stat().st_mode | 0o111)
+        _swap(draft, directory)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        reason = (error.strerror or str(error)).lower()
+        raise fail(
+            Code.UNWRITABLE, f"cannot write `{_shown(directory)}`: {reason}", hint="`-o DIR` writes elsewhere"
+        ) from None
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return read(directory), True
+
+
+def read(path: Path) -> Bundle:
+    """The bundle in a directory; raises LtrlError when it is none or when a file is not as it was compiled."""
+    path = Path(os.path.abspath(path))
+    try:
+        lock = json.loads((path / LOCK).read_bytes())
+        found = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in lock["files"]}
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise fail(Code.NOT_A_BUNDLE, f"`{_shown(path)}` is not a bundle: it has no `{missing}`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise fail(Code.NOT_A_BUNDLE, f"`{_shown(path)}` is not a bundle: {error}") from None
+    changed = sorted(name for name, digest in lock["files"].items() if found[name] != digest)
+    if changed:
+        listed = ", ".join(f"`{name}`" for name in changed)
+        hint = "change the spec and compile again"
+        raise fail(Code.NOT_A_BUNDLE, f"`{_shown(path)}` was edited after it was compiled: {listed}", hint=hint)
+    return Bundle(path, lock)
+
+
+def _same(files: tuple[Artifact, ...], directory: Path) -> bool:
+    try:
+        return read(directory).read(LOCK) == files[-1].text
+    except LtrlError:
+        return False
+
+
+def _swap(draft: Path, directory: Path) -> None:
+    if directory.exists():
+        old = draft.with_name(f"{draft.name}.old")
+        directory.rename(old)
+        draft.rename(directory)
+        shutil.rmtree(old)
+    else:
+        draft.rename(directory)
+
+
+def _shown(path: Path) -> str:
+    shorter = os.path.relpath(path)
+    return shorter if len(shorter) < len(str(path)) else str(path)
+
+
+def _chosen(model: Model) -> Iterator[tuple[str, str]]:
+    if chosen := named(model):
+        yield chosen
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Model):
+                yield from _chosen(item)
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

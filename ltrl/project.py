@@ -1,0 +1,70 @@
+"""Where a person's files are: the project around a spec, cluster profiles, the last bundle."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import platformdirs
+
+from ltrl.errors import Code, fail
+
+__all__ = ["cluster_file", "config_dir", "last_bundle", "remember_bundle", "root"]
+
+LAST = ".last"
+"""File in the build directory that names the bundle compiled last."""
+
+
+def root(start: Path) -> Path:
+    """The project directory: the nearest one, from `start` upwards, that has a `specs` folder; else `start` itself.
+
+    Relative paths in a spec are relative to it.
+    """
+    start = Path(os.path.abspath(start))
+    return next((p for p in (start, *start.parents) if (p / "specs").is_dir()), start)
+
+
+def config_dir() -> Path:
+    """The user's own configuration directory; `LTRL_CONFIG_DIR` overrides it."""
+    return Path(os.environ.get("LTRL_CONFIG_DIR") or platformdirs.user_config_path("ltrl"))
+
+
+def cluster_file(name: str, project: Path) -> Path | None:
+    """The file of a cluster profile: a path, `specs/clusters/NAME.yaml` of the project, `clusters/NAME.yaml` of the
+    user.
+
+    None for `local` where no file defines it: its defaults need none. Raises LtrlError for any other unknown name.
+    """
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        return Path(name)
+    folders = (project / "specs" / "clusters", config_dir() / "clusters")
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    if name == "local":
+        return None
+    known = sorted({"local", *(p.stem for folder in folders if folder.is_dir() for p in folder.glob("*.yaml"))})
+    close = difflib.get_close_matches(name, known, n=1)
+    listed = ", ".join(f"`{n}`" for n in known)
+    hint = (f"did you mean `{close[0]}`? " if close else "") + f"profiles here: {listed}"
+    raise fail(Code.UNKNOWN_CLUSTER, f"no cluster profile `{name}`", hint=hint)
+
+
+def remember_bundle(bundle: Path) -> None:
+    """Makes a bundle the one that `ltrl submit` takes when none is named, if it lies in a `build` folder here."""
+    if bundle.parent == Path.cwd() / "build":
+        (bundle.parent / LAST).write_text(f"{bundle.name}\n", encoding="utf-8")
+
+
+def last_bundle() -> Path:
+    """The bundle compiled last in this directory; raises LtrlError when there is none."""
+    build = Path.cwd() / "build"
+    try:
+        bundle = build / (build / LAST).read_text(encoding="utf-8").strip()
+    except OSError:
+        bundle = build
+    if bundle == build or not bundle.is_dir():
+        hint = "compile a spec first: `ltrl compile specs/quickstart.yaml`, or name one"
+        raise fail(Code.NOT_A_BUNDLE, "no bundle has been compiled in this directory", hint=hint)
+    return bundle

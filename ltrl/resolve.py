@@ -1,0 +1,206 @@
+"""From what an author wrote to a description with nothing left open, each value with its origin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ltrl.backend import EngineSection, Grade, Model
+from ltrl.catalog import ModelCard
+from ltrl.errors import Code, Diagnostic, Position, raise_if_any
+from ltrl.source import Document, Keys, walk
+from ltrl.spec import ClusterProfile, Experiment
+
+__all__ = ["Lengths", "Resolved", "graded", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Longest texts of a run, in tokens."""
+
+    prompt: int
+    response: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec together with everything it refers to."""
+
+    spec: Experiment
+    card: ModelCard
+    lengths: Lengths
+    chat_format: str
+    """Name of the response format, never `auto`."""
+    cluster: ClusterProfile
+    cluster_name: str
+    fingerprint: str
+    """SHA-256, in hex, of every field that changes what is learned."""
+    document: Document
+    cluster_document: Document | None
+    """None for the built-in profile `local`."""
+
+    @property
+    def engine(self) -> EngineSection:
+        """The chosen training system's options."""
+        return self.spec.engine
+
+    def at(self, path: str) -> Position:
+        """Where a field, given by its dotted path, was written, or the nearest thing around it.
+
+        Paths below `cluster.` are those of the cluster profile.
+        """
+        keys: Keys = tuple(int(step) if step.isdecimal() else step for step in path.split("."))
+        if keys[0] == "cluster" and self.cluster_document:
+            return self.cluster_document.at(keys[1:])
+        return self.document.at(keys)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where the value of each field comes from: `file:line`, `default`, `model card`."""
+        found = dict(_origins(self.spec.model_dump(mode="json"), self.document, ""))
+        if self.spec.model.chat_format == "auto":
+            found["model.chat_format"] = "model card"
+        if self.cluster_document:
+            found |= _origins(self.cluster.model_dump(mode="json"), self.cluster_document, "cluster.")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as the bundle's `resolved.json` holds it."""
+        return {
+            "fingerprint": self.fingerprint,
+            "spec": self.spec.model_dump(mode="json"),
+            "lengths": {"prompt": self.lengths.prompt, "response": self.lengths.response, "total": self.lengths.total},
+            "chat_format": self.chat_format,
+            "model_card": asdict(self.card),
+            "cluster": {"name": self.cluster_name, **self.cluster.model_dump(mode="json")},
+            "origins": self.origins,
+        }
+
+
+def resolve(
+    spec: Experiment,
+    document: Document,
+    *,
+    card: ModelCard,
+    cluster: ClusterProfile,
+    cluster_name: str,
+    cluster_document: Document | None = None,
+) -> Resolved:
+    """The spec with its references filled in; raises LtrlError with everything that contradicts itself."""
+    context = spec.model.context
+    total = context.total or context.prompt + context.response
+    chat_format = card.chat_format if spec.model.chat_format == "auto" else spec.model.chat_format
+    resolved = Resolved(
+        spec=spec,
+        card=card,
+        lengths=Lengths(context.prompt, context.response, total),
+        chat_format=chat_format,
+        cluster=cluster,
+        cluster_name=cluster_name,
+        fingerprint=_fingerprint(spec),
+        document=document,
+        cluster_document=cluster_document,
+    )
+    raise_if_any(_contradictions(resolved))
+    return resolved
+
+
+def graded(model: Model, *, grade: Grade = Grade.NEW_RUN, path: str = "") -> Iterator[tuple[str, Grade, Any]]:
+    """(dotted path, grade, value) of every leaf of a spec; a field without a grade has that of its section."""
+    for name, info in type(model).model_fields.items():
+        own = next((m for m in info.metadata if isinstance(m, Grade)), grade)
+        value = getattr(model, name)
+        here = f"{path}{name}"
+        match value:
+            case Model():
+                yield from graded(value, grade=own, path=f"{here}.")
+            case dict() if any(isinstance(item, Model) for item in value.values()):
+                for key, item in value.items():
+                    yield from graded(item, grade=own, path=f"{here}.{key}.")
+            case _:
+                yield here, own, value
+
+
+def _fingerprint(spec: Experiment) -> str:
+    learned = {path: value for path, grade, value in graded(spec) if grade is Grade.NEW_RUN}
+    return hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()
+
+
+def _origins(dump: Mapping[str, Any], document: Document, prefix: str) -> Iterator[tuple[str, str]]:
+    for path, _ in walk(dump):
+        name = prefix + ".".join(str(step) for step in path)
+        known = [path[:end] for end in range(len(path), 0, -1) if path[:end] in document.values]
+        # A parent that was written counts only when it stands for the whole value (`judge: exact`, a list).
+        whole = bool(known) and (known[0] == path or not isinstance(_get(document.data, known[0]), dict))
+        yield name, document.values[known[0]].label if whole else "default"
+
+
+def _get(data: Any, path: Keys) -> Any:
+    for step in path:
+        data = data[step]
+    return data
+
+
+def _contradictions(resolved: Resolved) -> Iterable[Diagnostic]:
+    spec, lengths = resolved.spec, resolved.lengths
+    context = spec.model.context
+    if lengths.prompt + lengths.response > lengths.total:
+        yield Diagnostic(
+            Code.INVALID_VALUE,
+            f"`context.total` is {lengths.total}, less than prompt {lengths.prompt} + response {lengths.response} = "
+            f"{lengths.prompt + lengths.response}",
+            resolved.at("model.context.total"),
+            "leave `total` out: it is the sum by default",
+        )
+    longest = resolved.card.max_positions
+    if lengths.total > longest:
+        field = "model.context.total" if context.total else "model.context"
+        yield Diagnostic(
+            Code.CONTEXT_TOO_LONG,
+            f"a context of {lengths.total} tokens is longer than the {longest} positions of `{spec.model.base}`",
+            resolved.at(field),
+            f"make prompt + response at most {longest}, or extend the model with `model.overrides` "
+            "(`max_position_embeddings` and `rope_scaling`)",
+        )
+    clip = spec.algorithm.advantage
+    if clip.clip_low is not None and clip.clip_high is not None and clip.clip_low > clip.clip_high:
+        yield Diagnostic(
+            Code.INVALID_VALUE,
+            f"`advantage.clip_low` {clip.clip_low:g} is above `clip_high` {clip.clip_high:g}",
+            resolved.at("algorithm.advantage.clip_low"),
+        )
+    samples = spec.algorithm.prompts_per_step * spec.algorithm.group_size
+    batch = spec.algorithm.batch_size
+    if batch is not None and samples % batch:
+        yield Diagnostic(
+            Code.INVALID_VALUE,
+            f"a step's {spec.algorithm.prompts_per_step} prompts x {spec.algorithm.group_size} responses = {samples} "
+            f"samples do not divide into updates of {batch}",
+            resolved.at("algorithm.batch_size"),
+            "leave `batch_size` out: one update per step is the default",
+        )
+    cluster = resolved.cluster
+    if cluster.slurm is not None and cluster.executor != "slurm":
+        yield Diagnostic(
+            Code.INVALID_VALUE,
+            f"`slurm` options do nothing with `executor: {cluster.executor}`",
+            resolved.at("cluster.slurm"),
+            "write `executor: slurm` or leave the section out",
+        )
+    if cluster.executor == "local" and cluster.nodes > 1:
+        yield Diagnostic(
+            Code.INVALID_VALUE,
+            f"`executor: local` runs on this machine alone, `nodes` is {cluster.nodes}",
+            resolved.at("cluster.nodes"),
+            "use a Slurm cluster for several nodes",
+        )
+    if (spec.rollout.nodes or 0) >= cluster.nodes:
+        yield Diagnostic(
+            Code.LAYOUT,
+            f"`rollout.nodes` takes {spec.rollout.nodes} of the cluster's {cluster.nodes} nodes, none is left to train",
+            resolved.at("rollout.nodes"),
+        )

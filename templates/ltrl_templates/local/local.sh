@@ -1,0 +1,27 @@
+#!/bin/bash
+# Runs the driver on this machine, in the run directory.
+# shellcheck disable=SC2016,SC2317  # quoted values expand nothing; some functions are called from traps
+set -euo pipefail
+
+{% include "attempt.sh" %}
+
+doing='the start of the job'
+finish() {
+  local status=$?
+  (( status == 0 )) || cause "$doing ended with status $status"
+  printf '%s\n' "$status" >"$attempt/exit_status.$$" && mv -f -- "$attempt/exit_status.$$" "$attempt/exit_status"
+}
+trap finish EXIT
+exec </dev/null 2>>"$attempt/stderr.log" >>"$attempt/stdout.log"
+[[ -e $attempt/job_id ]] || printf '%s\n' "${SUBMITIT_LOCAL_JOB_ID:-$$}" >"$attempt/job_id"
+
+{% include "driver.sh" %}
+
+trap 'stop 124 "the time limit of the cluster profile was reached"' USR2
+
+{% include "environment.sh" %}
+
+start_driver
+first_gone "$driver"
+end_driver
+exit "${wanted:-$status}"

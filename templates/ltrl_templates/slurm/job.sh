@@ -1,0 +1,17 @@
+doing='the start of the job'
+finish() {
+  local status=$?
+  (( status == 0 )) || cause "$doing ended with status $status"
+  printf '%s\n' "$status" >"$attempt/exit_status.$$" && mv -f -- "$attempt/exit_status.$$" "$attempt/exit_status"
+}
+rm -f -- "$attempt/exit_status" "$attempt/cause" # of this job before it was requeued
+trap finish EXIT
+printf '%s\n' "$SLURM_JOB_ID" >"$attempt/job_id"
+
+wanted='' steps=()
+trap 'wanted=143; cause "told to stop (SIGTERM)"; end_steps' TERM
+
+# srun itself would kill at once: this lets the steps clean up
+end_steps() {
+  scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null || true
+}

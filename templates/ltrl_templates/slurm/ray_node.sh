@@ -1,0 +1,105 @@
+#!/bin/bash
+# One node of the job's Ray cluster: ray_node.sh INDEX ADDRESS. Node 0 has Ray's head and the driver.
+# shellcheck disable=SC2016,SC2317  # quoted values expand nothing; some functions are called from traps
+set -euo pipefail
+
+{% include "attempt.sh" %}
+
+index=$1 address=$2
+read -r -a hosts <<<"$LTRL_RAY_HOSTS"
+host=${hosts[index]}
+if (( index == 0 )); then role='head'; else role=worker-$host; fi
+exec >>"$attempt/ray-$role.log" 2>&1 # until here the job's own log
+
+{% include "driver.sh" %}
+
+ray='' session=''
+finish() {
+  local status=$?
+  (( status == 0 || status == 143 )) || cause "$doing ended with status $status on $host"
+  # Ray's own logs are on this node only; they matter when something failed
+  if (( status != 0 && status != 143 )) && [[ -d $session/session_latest/logs ]]; then
+    { mkdir -p "$attempt/ray-logs" && cp -rL -- "$session/session_latest/logs" "$attempt/ray-logs/$host"; } || true
+  fi
+  if [[ -n $ray ]]; then # asked nicely, it would drain for up to 30 s and has nothing to save
+    disown "$ray" 2>/dev/null || true
+    kill -KILL -- "-$ray" 2>/dev/null || true
+  fi
+  [[ -z $session ]] || rm -rf -- "$session"
+}
+trap finish EXIT
+
+# start_ray OPTION...
+start_ray() {
+  doing='the start of Ray'
+  set -m # a process group of its own, so that `stop` reaches all of Ray on a worker
+  local port=$LTRL_RAY_PORT
+  ray start "$@" --block --disable-usage-stats --node-ip-address="$address" --num-gpus={{ gpus_per_node }} \
+    --resources="{\"worker_units\": {{ gpus_per_node }}, \"slurm_managed_ray_cluster\": 1, \"ltrl_node_$index\": 1}" \
+    --node-manager-port="$((port + 1))" --object-manager-port="$((port + 2))" \
+    --runtime-env-agent-port="$((port + 3))" --dashboard-agent-grpc-port="$((port + 4))" \
+    --dashboard-agent-listen-port="$((port + 5))" --metrics-export-port="$((port + 6))" \
+    --min-worker-port="$((port + 10))" --max-worker-port="$((port + 639))" &
+  ray=$!
+  set +m
+}
+
+# missing: the nodes that Ray does not have yet
+missing() {
+  local known i found=()
+  known=$(ray status --address "$LTRL_RAY_HEAD:$LTRL_RAY_PORT" 2>&1) || known=''
+  for i in "${!hosts[@]}"; do
+    [[ $known =~ ltrl_node_$i([^0-9]|$) ]] || found+=("${hosts[i]}")
+  done
+  printf '%s' "${found[*]}"
+}
+
+run_head() {
+  start_ray --head --port="$LTRL_RAY_PORT" --temp-dir="$session" --dashboard-port="$((LTRL_RAY_PORT + 7))"
+  local absent
+  until absent=$(missing); [[ -z $absent ]]; do
+    if ! kill -0 "$ray" 2>/dev/null; then
+      cause "Ray's head on $host did not start; see ray-head.log"
+      exit 1
+    fi
+    if (( SECONDS > deadline )); then
+      cause "after $deadline s these of {{ num_nodes }} nodes with {{ gpus_per_node }} GPUs are missing in Ray: $absent"
+      exit 1
+    fi
+    sleep 0.5 || true # a signal to the whole group ends it too
+  done
+  printf 'ltrl: Ray has {{ num_nodes }} nodes with {{ gpus_per_node }} GPUs each after %s s\n' "$SECONDS"
+  export RAY_ADDRESS=$LTRL_RAY_HEAD:$LTRL_RAY_PORT
+  start_driver
+  first_gone "$driver" "$ray"
+  if [[ $gone == "$ray" ]]; then
+    ray=''
+    stop 1 "Ray's head on $host ended with status $status while the driver ran; see ray-head.log"
+    first_gone "$driver"
+  fi
+  end_driver
+  exit "${wanted:-$status}"
+}
+
+run_worker() {
+  trap 'exit 143' TERM
+  until (exec 3<>"/dev/tcp/$LTRL_RAY_HEAD/$LTRL_RAY_PORT") 2>/dev/null; do
+    if (( SECONDS > deadline )); then
+      cause "$host cannot reach Ray's head at $LTRL_RAY_HEAD:$LTRL_RAY_PORT after $deadline s"
+      exit 1
+    fi
+    sleep 0.2 || true # a signal to the whole group ends it too
+  done
+  start_ray --address="$LTRL_RAY_HEAD:$LTRL_RAY_PORT"
+  doing='Ray'
+  first_gone "$ray"
+  exit "$((status ? status : 1))"
+}
+
+{% include "environment.sh" %}
+
+# On a disk of the node; the names of Ray's sockets below it must stay under 108 bytes.
+session=${LTRL_NODE_TMP:-/tmp}/ltrl-ray-$SLURM_JOB_ID
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 RAY_USAGE_STATS_ENABLED=0 AUTOSCALER_UPDATE_INTERVAL_S=1
+deadline=${LTRL_RAY_DEADLINE_SECONDS:-1800}
+if (( index == 0 )); then run_head; else run_worker; fi
