@@ -1,0 +1,407 @@
+"""What is known of runs: run directories, which are the truth, and an index of them that can be rebuilt.
+
+A run directory holds `run.json`, `attempts/N/attempt.json` and `events.jsonl`. JSON files are replaced whole, the list
+of events only grows; every write is on the disk before the next step depends on it. The index is one SQLite file in the
+user's state directory; with a rollback journal, since homes of clusters are network file systems.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ltrl.errors import Code, LtrlError, fail
+
+__all__ = [
+    "Attempt",
+    "Event",
+    "Index",
+    "Run",
+    "State",
+    "add_attempt",
+    "change_attempt",
+    "create_run",
+    "events",
+    "exit_status",
+    "first_cause",
+    "is_run",
+    "job_id",
+    "last_checkpoint",
+    "locked",
+    "next_number",
+    "now",
+    "read_run",
+    "seconds_since",
+    "state_dir",
+    "unwritable",
+]
+
+
+class State(StrEnum):
+    """What has become of an attempt."""
+
+    SUBMITTING = "SUBMITTING"
+    """Being handed over; one that stays so was interrupted, and what was launched is searched for."""
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    """The step target is reached."""
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    NODE_FAIL = "NODE_FAIL"
+    PREEMPTED = "PREEMPTED"
+    UNKNOWN = "UNKNOWN"
+    """Whoever could tell did not answer; never taken for finished."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of the attempt runs or will run."""
+        return self not in (State.SUBMITTING, State.PENDING, State.RUNNING, State.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One job of a run. Times are ISO 8601 in UTC."""
+
+    number: int
+    state: State
+    executor: str
+    cluster: str
+    minutes: int
+    """Time limit."""
+    host: str
+    """Machine that it was submitted from."""
+    created: str
+    job_id: str | None = None
+    """Of the scheduler, or the process that leads the job's session."""
+    process_start: str | None = None
+    """When that process started, as the system counts; tells it from a later one with the same number."""
+    is_cancelled: bool = False
+    """Whether someone asked for its end."""
+    ended: str | None = None
+    """When its end was noticed."""
+    exit_status: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory."""
+
+    path: Path
+    id: str
+    """Name of the directory."""
+    name: str
+    """Name of the bundle."""
+    fingerprint: str
+    engine: str
+    steps: int
+    """Step target."""
+    project: str
+    """Directory that relative data paths refer to."""
+    created: str
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def latest(self) -> Attempt | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the step target is reached."""
+        return self.latest is not None and self.latest.state is State.COMPLETED
+
+    def attempt_dir(self, number: int) -> Path:
+        """Directory of an attempt's logs and records."""
+        return self.path / "attempts" / str(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a run."""
+
+    time: str
+    attempt: int
+    state: State
+    detail: str = ""
+
+
+def now() -> str:
+    """The time as it is written everywhere: ISO 8601 in UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def seconds_since(time: str) -> float:
+    """How long ago a written time is."""
+    return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory is that of a run."""
+    return (path / "run.json").is_file()
+
+
+def create_run(run: Run) -> None:
+    """Makes a directory the one of a run."""
+    data = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("path", "id", "attempts")}
+    _write(run.path / "run.json", {"format": 1, **data})
+
+
+def read_run(path: Path) -> Run:
+    """A run from its directory; raises LtrlError when it is none."""
+    try:
+        data = json.loads((path / "run.json").read_bytes())
+        data.pop("format")
+        return Run(path=path, id=path.name, **data, attempts=tuple(_attempts(path)))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise fail(Code.UNKNOWN_RUN, f"`{path}` is not a run directory: {reason}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise fail(Code.UNKNOWN_RUN, f"`{path / 'run.json'}` is damaged: {error}") from None
+
+
+def add_attempt(run: Run, attempt: Attempt) -> Run:
+    """The run with a new attempt, recorded on disk; raises LtrlError, RUN_BUSY, when another took its number."""
+    directory = run.attempt_dir(attempt.number)
+    try:
+        directory.parent.mkdir(exist_ok=True)
+        directory.mkdir()
+    except FileExistsError:
+        raise fail(Code.RUN_BUSY, f"attempt {attempt.number} of `{run.id}` was just made by someone else") from None
+    except OSError as error:
+        raise unwritable(error, directory) from None
+    _write(directory / "attempt.json", asdict(attempt))
+    _add_event(run, Event(attempt.created, attempt.number, attempt.state))
+    return replace(run, attempts=(*run.attempts, attempt))
+
+
+def next_number(run: Path) -> int:
+    """The number of a run's next attempt; those that were never recorded keep theirs."""
+    return max((number for number, _ in _attempt_dirs(run)), default=0) + 1
+
+
+def change_attempt(run: Run, number: int, **changes: Any) -> Run:
+    """The run with an attempt changed, on disk too."""
+    attempts = {a.number: a for a in run.attempts}
+    old = attempts[number]
+    attempts[number] = changed = replace(old, **changes)
+    if changed != old:
+        _write(run.attempt_dir(number) / "attempt.json", asdict(changed))
+    if changed.state != old.state:
+        _add_event(run, Event(now(), number, changed.state, changed.reason or ""))
+    return replace(run, attempts=tuple(attempts.values()))
+
+
+def events(run: Path) -> tuple[Event, ...]:
+    """Everything that happened to a run, oldest first; a line that a crash cut short is left out."""
+    try:
+        lines = (run / "events.jsonl").read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return ()
+    found = []
+    for line in lines:
+        with suppress(ValueError, TypeError):
+            data = json.loads(line)
+            found.append(Event(**{**data, "state": State(data["state"])}))
+    return tuple(found)
+
+
+def exit_status(attempt_dir: Path) -> int | None:
+    """The exit status that the job's script left; None when it did not come to that."""
+    try:
+        return int((attempt_dir / "exit_status").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def first_cause(attempt_dir: Path) -> str | None:
+    """What the job's scripts call the reason of its end."""
+    try:
+        return (attempt_dir / "cause").read_text(errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def job_id(attempt_dir: Path) -> str | None:
+    """The job id that the job itself left when it began."""
+    try:
+        return (attempt_dir / "job_id").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def last_checkpoint(run: Path) -> int | None:
+    """Steps done at the newest complete checkpoint; None before the first."""
+    found = []
+    with suppress(OSError):
+        for entry in (run / "checkpoints").iterdir():
+            kind, _, number = entry.name.partition("_")
+            if kind == "step" and number.isdecimal():
+                found.append((int(number), entry))
+    for step, entry in sorted(found, reverse=True):
+        with suppress(OSError, ValueError):
+            info = json.loads((entry / "training_info.json").read_bytes())
+            return int(info.get("total_steps", step))
+    return None
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Holds a run for one process; raises LtrlError with code RUN_BUSY when another holds it."""
+    try:
+        handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise unwritable(error, run) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise fail(
+            Code.RUN_BUSY,
+            f"another `ltrl` is submitting or cancelling `{run.name}` right now",
+            hint=f"`ltrl status {run.name}` shows what came of it",
+        ) from None
+    finally:
+        os.close(handle)
+
+
+def unwritable(error: OSError, path: Path) -> LtrlError:
+    """The error for a path that the system does not let us write."""
+    return fail(Code.UNWRITABLE, f"cannot write `{path}`: {(error.strerror or str(error)).lower()}")
+
+
+def state_dir() -> Path:
+    """The directory of the index; `LTRL_STATE_DIR` overrides it."""
+    return Path(os.environ.get("LTRL_STATE_DIR") or platformdirs.user_state_path("ltrl"))
+
+
+class Index:
+    """Where runs are, and the rows of those that are over.
+
+    It only saves time: what cannot be read or written here is looked up in the run directories, so that a full or
+    read-only home never stands between a person and a run.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or state_dir() / "runs.sqlite"
+
+    def add(self, run: Path) -> None:
+        """Remembers where a run is."""
+        self._change("INSERT OR IGNORE INTO runs (path) VALUES (?)", [(str(run),)])
+
+    def remember(self, rows: Iterable[tuple[Path, str, str]]) -> None:
+        """Keeps the rows of finished runs, each with the stamp of what it was made from."""
+        keep = [(str(path), stamp, row) for path, stamp, row in rows]
+        self._change("INSERT OR REPLACE INTO runs (path, stamp, row) VALUES (?, ?, ?)", keep)
+
+    def forget(self, runs: Iterable[Path]) -> None:
+        """Drops runs whose directories are gone."""
+        self._change("DELETE FROM runs WHERE path = ?", [(str(run),) for run in runs])
+
+    def rows(self) -> dict[Path, tuple[str, str]]:
+        """Stamp and row of every run, both empty for one that is not over."""
+        try:
+            with closing(self._open()) as connection:
+                found = connection.execute("SELECT path, stamp, row FROM runs").fetchall()
+        except (sqlite3.Error, OSError):
+            return {}
+        return {Path(path): (stamp, row) for path, stamp, row in found}
+
+    def rebuild(self, roots: Iterable[Path]) -> int:
+        """Makes the index anew from directories of run directories; returns how many runs it has."""
+        found = [run.parent for root in roots for run in root.glob("*/run.json")]
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self._change("INSERT OR IGNORE INTO runs (path) VALUES (?)", [(str(run),) for run in found])
+        return len(found)
+
+    def _change(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
+        if not rows:
+            return
+        try:
+            with closing(self._open()) as connection, connection:
+                connection.executemany(statement, rows)
+        except (sqlite3.OperationalError, OSError):  # read-only, full or busy for long: see the class
+            return
+        except sqlite3.DatabaseError:  # damaged: a new one fills up from the run directories
+            with suppress(OSError):
+                self.path.unlink()
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=5)
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS runs"
+            " (path TEXT PRIMARY KEY, stamp TEXT NOT NULL DEFAULT '', row TEXT NOT NULL DEFAULT '')"
+        )
+        return connection
+
+
+def _attempt_dirs(run: Path) -> list[tuple[int, Path]]:
+    try:
+        return sorted((int(p.name), p) for p in (run / "attempts").iterdir() if p.name.isdecimal())
+    except FileNotFoundError:
+        return []
+
+
+def _attempts(run: Path) -> Iterator[Attempt]:
+    for _, directory in _attempt_dirs(run):
+        try:
+            data = json.loads((directory / "attempt.json").read_bytes())
+        except FileNotFoundError:  # its submitter was killed before it recorded anything: nothing was launched
+            continue
+        yield Attempt(**{**data, "state": State(data["state"])})
+
+
+def _write(path: Path, data: Any) -> None:
+    """Replaces a file: readers see the old or the new one, and the new one is on the disk."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with draft.open("wb") as file:
+            file.write(json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise unwritable(error, path) from None
+
+
+def _add_event(run: Run, event: Event) -> None:
+    path = run.path / "events.jsonl"
+    line = json.dumps(asdict(event), ensure_ascii=False).encode() + b"\n"
+    try:
+        with path.open("ab") as file:
+            # one write, so that lines of two processes do not mix; it begins anew after a line that a crash cut short
+            torn = file.tell() and path.read_bytes()[-1:] != b"\n"
+            file.write(b"\n" + line if torn else line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(error, path) from None
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
