@@ -1,0 +1,1 @@
+"""Stands for mlflow, whose logger is off: NeMo-RL imports it in any case."""
