@@ -1,0 +1,68 @@
+"""The command line: commands are plain functions, modules load when a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ltrl.cli import runs, specs, tools
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ltrl",
+    help="Compile a typed spec into a long-context RL run, launch it and follow it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from ltrl import __version__
+        from ltrl.cli import show
+
+        show.out(__version__)
+        raise typer.Exit
+
+
+for command in (
+    specs.check,
+    specs.plan,
+    specs.compile_,
+    runs.submit,
+    runs.status,
+    runs.logs,
+    runs.cancel,
+    tools.report,
+    specs.backends,
+    specs.schema,
+):
+    app.command(command.__name__.rstrip("_"))(command)
+
+
+def main() -> None:
+    """Runs the command line; exit status 0 done, 1 the user's input, 2 usage, 3 the job failed, 70 a bug in ltrl."""
+    from ltrl.errors import LtrlError
+
+    try:
+        app()
+    except LtrlError as error:
+        from ltrl.cli import show
+
+        show.diagnostics(error.diagnostics)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output went away, `| head` for example
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.write("\nThis is a bug in ltrl. Please report it with the lines above.\n")
+        sys.exit(70)

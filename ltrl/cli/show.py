@@ -1,0 +1,344 @@
+"""Everything that is printed: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ltrl.errors import Diagnostic, Position
+    from ltrl.memory import Layout, MemoryEstimate
+    from ltrl.plan import Plan, TrainingData
+    from ltrl.report import RunReport
+    from ltrl.runs import Status
+
+__all__ = [
+    "diagnostics",
+    "diagnostics_json",
+    "duration",
+    "follow",
+    "json_",
+    "layouts",
+    "layouts_json",
+    "note",
+    "out",
+    "plan",
+    "relative",
+    "report_json",
+    "reports",
+    "table",
+]
+
+GIB = 2**30
+
+MAX_NODES = 16
+"""Nodes that are drawn: a screen of them."""
+
+MAX_LINE = 160
+"""Characters of a source line that are shown; longer ones are cut around the caret."""
+
+
+def out(text: str) -> None:
+    """Prints a result."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Tells the person something that is not the result."""
+    sys.stderr.write(text + "\n")
+
+
+def json_(data: Any) -> None:
+    """Prints a result for programs."""
+    out(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def relative(path: Path) -> str:
+    """A path as one would type it from here."""
+    shorter = os.path.relpath(path)
+    return shorter if len(shorter) < len(str(path)) else str(path)
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", to: IO[str] | None = None
+) -> None:
+    """Prints a table; cells that are numbers are aligned to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    listed = [[str(cell) for cell in row] for row in rows]
+    drawn = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for i, header in enumerate(headers):
+        numbers = bool(listed) and all(_is_number(row[i]) for row in listed)
+        drawn.add_column(header, justify="right" if numbers else "left", overflow="fold")
+    for row in listed:
+        drawn.add_row(*(Text(_printable(cell)) for cell in row))
+    file = to or sys.stdout
+    Console(file=file, width=None if file.isatty() else 160, highlight=False).print(drawn)
+
+
+def diagnostics(found: Iterable[Diagnostic]) -> None:
+    """Prints mistakes with the lines they are in."""
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    sys.stderr.write("\n\n".join(_diagnostic(d, colour=colour) for d in found) + "\n")
+
+
+def diagnostics_json(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
+    """Mistakes for programs."""
+    return [
+        {
+            "code": d.code,
+            "severity": d.severity,
+            "message": d.message,
+            "file": d.position.source.name if d.position else None,
+            "line": d.position.line if d.position else None,
+            "column": d.position.column if d.position else None,
+            "width": d.position.width if d.position else None,
+            "hint": d.hint,
+        }
+        for d in found
+    ]
+
+
+def plan(planned: Plan, data: TrainingData) -> None:
+    """Prints what a run will do."""
+    resolved, layout, batches, launch = planned.resolved, planned.layout, planned.batches, planned.launch
+    lengths, card = resolved.lengths, resolved.card
+    sizes = f"tp {layout.tp}, pp {layout.pp}, cp {layout.cp}, dp {layout.dp}"
+    if layout.ep > 1 or layout.etp > 1:
+        sizes += f", ep {layout.ep}, etp {layout.etp}"
+    machines = f"{launch.nodes} x {launch.gpus_per_node} GPUs" if launch.gpus_per_node else f"{launch.nodes} x CPU"
+    more = "at least " if resolved.spec.algorithm.dynamic_sampling else ""
+    rows = [
+        ("model", f"{resolved.spec.model.base}, {card.num_parameters:,} parameters"),
+        ("context", f"{lengths.prompt:,} prompt + {lengths.response:,} response, {lengths.total:,} in all"),
+        ("engine", resolved.engine.name),
+        ("cluster", f"{resolved.cluster_name} ({launch.executor}): {machines}, {launch.minutes} minutes"),
+        ("layout", sizes if launch.gpus_per_node else "one process"),
+        (
+            "batch",
+            f"{batches.prompts_per_step} prompts x {batches.group_size} responses, {batches.updates_per_step} update"
+            + ("s a step" if batches.updates_per_step > 1 else " a step"),
+        ),
+        *_microbatches(planned),
+        ("tokens", f"at most {batches.max_tokens_per_step:,} a step"),
+        ("steps", f"{resolved.spec.algorithm.steps}, {more}{data.num_prompts:,} prompts"),
+        (
+            "epochs",
+            f"{more}{data.epochs:.2f} of {data.num_samples:,} samples" if data.epochs else f"unknown: {data.reason}",
+        ),
+        ("GPU-hours", f"{launch.gpu_hours:,} at most" if launch.gpus_per_node else "none"),
+        ("fingerprint", resolved.fingerprint[:16]),
+    ]
+    table(("", planned.name), rows)
+    if planned.memory:
+        _ranks(planned)
+        _memory(planned.memory)
+
+
+def _microbatches(planned: Plan) -> Iterator[tuple[str, str]]:
+    cut, layout, card = planned.microbatches, planned.layout, planned.resolved.card
+    if cut:
+        where = f" on each of {layout.dp} replicas" if layout.dp > 1 else ""
+        yield "microbatches", f"at most {cut.max_per_step:,} a step{where}, one for each response of full length"
+    if cut and layout.pp > 1:
+        yield "pipeline", f"{layout.pp} stages, each waits for {cut.pipeline_idle:.1%} of an update or more"
+    if cut and card.num_experts:
+        copies = f"{layout.expert_dp} cop" + ("ies" if layout.expert_dp > 1 else "y")
+        yield (
+            "experts",
+            f"{card.num_experts} in {layout.ep} groups of {card.num_experts // layout.ep}, {copies} of each",
+        )
+
+
+def _ranks(planned: Plan) -> None:
+    """The drawing: a row for each node, a cell for each GPU. Axes of size 1 are left out."""
+    layout = planned.layout
+    axes = [a for a in ("tp", "cp", "dp", "pp", "ep", "etp") if getattr(layout, a) > 1] or ["dp"]
+    nodes = [list(row) for _, row in itertools.groupby(planned.ranks, key=lambda r: r.node)]
+    rows = [
+        (f"node {row[0].node}", *(" ".join(f"{a}{getattr(r, a)}" for a in axes) for r in row))
+        for row in nodes[:MAX_NODES]
+    ]
+    table(("rank of", *(f"GPU {gpu}" for gpu in range(layout.gpus_per_node))), rows)
+    if len(nodes) > MAX_NODES:
+        out(f"nodes {MAX_NODES} to {len(nodes) - 1} go on in the same order")
+    if (rollout := planned.launch.nodes - layout.nodes) > 0:
+        out(f"{rollout} more nodes only generate")
+
+
+def _memory(estimate: MemoryEstimate) -> None:
+    for phase in (*estimate.phases, estimate.host, estimate.disk):
+        low, high = (f"{end / GIB:,.1f}" for end in phase.band)
+        judged = f" of {phase.capacity / GIB:,.0f} GiB: {phase.verdict}" if phase.capacity else ""
+        total = ("total", f"{phase.total / GIB:,.2f}", f"{low} to {high}{judged}", "")
+        rows = [(t.name, f"{t.bytes / GIB:,.2f}", t.formula, t.source) for t in phase.terms if t.bytes]
+        table((phase.name, f"GiB per {phase.per}", "how", "source"), [*rows, total])
+    out(
+        f"{estimate.verdict}: {estimate.headroom / GIB:.1f} GiB per GPU remain in the fullest phase "
+        f"({estimate.worst.name}); {estimate.num_engines} rollout engines, each with room for "
+        f"{estimate.sequences_per_engine} full-length sequences at a time"
+    )
+
+
+def layouts(found: Sequence[tuple[Layout, MemoryEstimate]], limit: int = 20) -> None:
+    """Prints layouts with what remains of the memory, best first."""
+    rows = [
+        (x.tp, x.pp, x.cp, x.ep, x.etp, x.dp, e.verdict, f"{e.headroom / GIB:.1f}", e.worst.name)
+        for x, e in found[:limit]
+    ]
+    table(("tp", "pp", "cp", "ep", "etp", "dp", "verdict", "GiB left per GPU", "fullest phase"), rows)
+    if len(found) > limit:
+        note(f"{len(found) - limit} more")
+
+
+def layouts_json(found: Sequence[tuple[Layout, MemoryEstimate]]) -> list[dict[str, Any]]:
+    """Layouts for programs, best first."""
+    return [
+        {**asdict(layout), "verdict": e.verdict, "headroom_bytes_per_gpu": e.headroom, "fullest_phase": e.worst.name}
+        for layout, e in found
+    ]
+
+
+def follow(rows: Iterator[Status]) -> Status:
+    """Shows a run's row as it changes, a progress bar in a terminal and a line now and then elsewhere; the last row."""
+    first = next(rows)
+    shown = _with_bar(first, rows) if sys.stderr.isatty() else _with_lines(first, rows)
+    return deque(shown, maxlen=1).pop()
+
+
+def _with_lines(first: Status, rows: Iterator[Status]) -> Iterator[Status]:
+    shown = None
+    for row in itertools.chain([first], rows):
+        if shown is None or row.state is not shown.state or (row.step % 10 == 0 and row.step != shown.step):
+            note(f"{row.id}: step {row.step}/{row.steps}, {_following(row)}")
+            shown = row
+        yield row
+
+
+def _with_bar(first: Status, rows: Iterator[Status]) -> Iterator[Status]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[about]}"))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(first.id, total=first.steps, completed=first.step, about=_following(first))
+        yield first
+        for row in rows:
+            progress.update(task, completed=row.step, about=_following(row))
+            yield row
+
+
+def duration(seconds: float) -> str:
+    """A time as one says it: `2 min 05 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _following(row: Status) -> str:
+    parts = [str(row.state)]
+    if row.reward is not None:
+        parts.append(f"reward {row.reward:.3f}")
+    if row.eta_seconds is not None:
+        parts.append(f"{duration(row.eta_seconds)} left")
+    if row.reason:
+        parts.append(row.reason)
+    return ", ".join(parts)
+
+
+def reports(found: Sequence[RunReport], curves: Sequence[tuple[str, str]]) -> None:
+    """Prints the figures of runs, one table for all, and their curves."""
+    rows = []
+    for report in found:
+        for i, (what, tag) in enumerate(curves):
+            first, last = report.change(tag)
+            rows.append((report.name if i == 0 else "", what, _figure(first), _figure(last), report.curve(tag)))
+        first, last = report.validation_change()
+        if first is not None:
+            rows.append(("", "validation accuracy", _figure(first), _figure(last), ""))
+        steps = f"{report.metrics.last_step}/{report.num_steps} steps in {report.seconds:.0f} s"
+        rows.append((f"paid for: {report.reward_backend}", steps, "", "", ""))
+    table(("run", "", "first 10", "last 10", "course, 0 to 1"), rows)
+
+
+def report_json(report: RunReport) -> dict[str, Any]:
+    """A report for programs."""
+    return {
+        "run": report.name,
+        "reward": report.reward_backend,
+        "steps": report.metrics.last_step,
+        "step_target": report.num_steps,
+        "seconds": round(report.seconds, 3),
+        "first_10": {tag: report.change(tag)[0] for tag in ("reward", "outcome", "rubric")},
+        "last_10": {tag: report.change(tag)[1] for tag in ("reward", "outcome", "rubric")},
+        "validation": {str(step): dict(values) for step, values in report.metrics.validation.items()},
+    }
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _diagnostic(diagnostic: Diagnostic, *, colour: bool) -> str:
+    def paint(code: str, text: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if colour else text
+
+    strong = "1;31" if diagnostic.severity == "error" else "1;33"
+    head = paint(strong, f"{diagnostic.severity}[{diagnostic.code}]")
+    lines = [f"{head}: {_printable(diagnostic.message)}"]
+    if diagnostic.position:
+        lines += _excerpt(diagnostic.position, paint(strong, "^" * _width(diagnostic.position)))
+    for what, position in diagnostic.related:
+        lines += [f"note: {what}", *_excerpt(position, "-" * _width(position))]
+    if diagnostic.hint:
+        lines.append(paint("1", "hint") + f": {_printable(diagnostic.hint)}")
+    return "\n".join(lines)
+
+
+def _excerpt(position: Position, marker: str) -> list[str]:
+    lines = position.source.text.splitlines()
+    line = _printable(lines[position.line - 1]) if position.line <= len(lines) else ""
+    start = position.column - 1
+    cut = max(0, start - MAX_LINE // 2)
+    line = ("…" if cut else "") + line[cut : cut + MAX_LINE] + ("…" if len(line) > cut + MAX_LINE else "")
+    indent = _cells(line[: start - cut + (1 if cut else 0)])
+    number = str(position.line)
+    margin = " " * len(number)
+    return [
+        f"  --> {_printable(position.source.name)}:{position.line}:{position.column}",
+        f" {margin} |",
+        f" {number} | {line}",
+        f" {margin} | {' ' * indent}{marker}",
+    ]
+
+
+def _width(position: Position) -> int:
+    lines = position.source.text.splitlines()
+    line = _printable(lines[position.line - 1]) if position.line <= len(lines) else ""
+    marked = line[position.column - 1 : position.column - 1 + min(position.width, MAX_LINE // 2)]
+    return max(1, _cells(marked))
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _printable(text: str) -> str:
+    """The text with tabs as one space and control characters visible, so that it cannot steer the terminal."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in text)
+
+
+def _is_number(cell: str) -> bool:
+    return cell in ("", "-") or cell.replace(",", "").replace(".", "", 1).replace("%", "").lstrip("+-").isdigit()
