@@ -8,6 +8,7 @@ set -euo pipefail
 doing='the start of the job'
 finish() {
   local status=$?
+  trap '' TERM INT USR2
   (( status == 0 )) || cause "$doing ended with status $status"
   printf '%s\n' "$status" >"$attempt/exit_status.$$" && mv -f -- "$attempt/exit_status.$$" "$attempt/exit_status"
 }

@@ -1,6 +1,7 @@
 doing='the start of the job'
 finish() {
   local status=$?
+  trap '' TERM INT
   (( status == 0 )) || cause "$doing ended with status $status"
   printf '%s\n' "$status" >"$attempt/exit_status.$$" && mv -f -- "$attempt/exit_status.$$" "$attempt/exit_status"
 }

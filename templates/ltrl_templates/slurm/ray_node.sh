@@ -16,6 +16,7 @@ exec >>"$attempt/ray-$role.log" 2>&1 # until here the job's own log
 ray='' session=''
 finish() {
   local status=$?
+  trap '' TERM INT # told again while cleaning up, this must not end half-way
   (( status == 0 || status == 143 )) || cause "$doing ended with status $status on $host"
   # Ray's own logs are on this node only; they matter when something failed
   if (( status != 0 && status != 143 )) && [[ -d $session/session_latest/logs ]]; then
@@ -82,7 +83,7 @@ run_head() {
 }
 
 run_worker() {
-  trap 'exit 143' TERM
+  trap 'trap "" TERM; exit 143' TERM
   until (exec 3<>"/dev/tcp/$LTRL_RAY_HEAD/$LTRL_RAY_PORT") 2>/dev/null; do
     if (( SECONDS > deadline )); then
       cause "$host cannot reach Ray's head at $LTRL_RAY_HEAD:$LTRL_RAY_PORT after $deadline s"
