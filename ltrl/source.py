@@ -236,7 +236,7 @@ def _path_of(document: Document, source: Source, name: str, column: int) -> tupl
         elif isinstance(data, dict):
             path, data = (*path, step), data.get(step, {})
         else:
-            hint = f"set `{so_far}` as a whole"
+            hint = f"write `{so_far}` as a section in the file, or set it as a whole"
             raise fail(Code.BAD_SET, f"`{so_far}` is `{data}`, it has no field `{step}`", here, hint=hint)
         positions.append(here)
         column += len(step) + 1
