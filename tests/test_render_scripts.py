@@ -1,8 +1,8 @@
 """Launch scripts: what is in them, that shellcheck likes them, and that nothing an author writes becomes a command."""
 
 import json
-import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import jinja2
@@ -12,6 +12,9 @@ from launching import HOSTILE, make_plan, stand_in
 from ltrl import render
 from ltrl.errors import Code, LtrlError
 from ltrl.render import Sh, sh, sh_list
+
+SHELLCHECK = Path(sysconfig.get_path("scripts"), "shellcheck")
+"""From the test dependencies: no system package, and never skipped."""
 
 SLURM = {"executor": "slurm", "nodes": 2, "gpus_per_node": 8, "minutes": 90}
 
@@ -121,14 +124,13 @@ COMMON = {
 }
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_shellcheck_has_nothing_to_say(cluster, tmp_path):
     for spec in ("quickstart.yaml", "qwen30b_moe.yaml"):
         for path, text in scripts(["python", HOSTILE, ""], cluster={**CLUSTERS[cluster], **COMMON}, spec=spec).items():
             (tmp_path / path).write_text(text)
             checked = subprocess.run(
-                ["shellcheck", "-s", "bash", tmp_path / path], capture_output=True, text=True, check=False
+                [SHELLCHECK, "-s", "bash", tmp_path / path], capture_output=True, text=True, check=False
             )
             assert (path, checked.stdout) == (path, "")
 

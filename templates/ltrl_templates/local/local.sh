@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs the driver on this machine, in the run directory.
-# shellcheck disable=SC2016,SC2317  # quoted values expand nothing; some functions are called from traps
+# shellcheck disable=SC2016,SC2317,SC2329  # quoted values expand nothing; some functions are called from traps
 set -euo pipefail
 
 {% include "attempt.sh" %}

@@ -1,6 +1,6 @@
 #!/bin/bash
 # One node of the job's Ray cluster: ray_node.sh INDEX ADDRESS. Node 0 has Ray's head and the driver.
-# shellcheck disable=SC2016,SC2317  # quoted values expand nothing; some functions are called from traps
+# shellcheck disable=SC2016,SC2317,SC2329  # quoted values expand nothing; some functions are called from traps
 set -euo pipefail
 
 {% include "attempt.sh" %}
