@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,12 @@ from pathlib import Path
 import yaml
 
 from ltrl.errors import Code, LtrlError, Position, fail, unreadable
+
+KEPT = "models"
+"""Directory of a project with the configurations of models that `fetch` has looked up."""
+CONFIGURATION = ("config.json", "generation_config.json", "tokenizer_config.json")
+"""Files that a card is made of; the first must be there."""
+HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 
 __all__ = ["LatentAttention", "ModelCard", "card_from_config", "fetch", "find", "names"]
 
@@ -263,15 +270,17 @@ def find(
     overrides: Mapping[str, object] | None = None,
     position: Position | None = None,
 ) -> ModelCard:
-    """The card of the model that a spec calls `base`: a directory with a `config.json`, or a bundled name.
+    """The card of the model that a spec calls `base`: a directory with a `config.json`, a name whose configuration
+    `fetch` kept in the project, or a bundled name.
 
     A relative directory is looked for in the project. `overrides` replaces keys of `config.json`. No network is used.
     Raises UNKNOWN_MODEL with the closest names, UNREADABLE when the directory's files cannot be read.
     """
     changes = dict(overrides or {})
     directory = project / (Path.home() / base[2:] if base.startswith("~/") else base)
-    if _exists(directory / "config.json", position):
-        return _from_directory(directory, base, changes, position)
+    for place in (directory, project / KEPT / base):
+        if _exists(place / "config.json", position):
+            return _from_directory(place, base, changes, position)
     entry = next((e for e in _catalogue() if base in e.models), None)
     if entry is not None:
         own = dict(entry.models[base])
@@ -283,28 +292,37 @@ def find(
     raise fail(Code.UNKNOWN_MODEL, f"unknown model `{base}`", position, hint=_hint(base))
 
 
-def fetch(base: str, *, revision: str | None = None, position: Position | None = None) -> ModelCard:
-    """The card of a model on the Hugging Face hub, over the network; needs `huggingface_hub`.
+def fetch(base: str, *, project: Path, revision: str | None = None) -> ModelCard:
+    """The card of a model on the Hugging Face hub; its configuration is kept in the project's `models/` for `find`.
 
-    Raises MISSING_EXTRA without that package, UNKNOWN_MODEL when the hub does not hand out the file.
+    Needs the network and `huggingface_hub`. Raises MISSING_EXTRA without that package, UNKNOWN_MODEL when the hub does
+    not hand out the file, UNWRITABLE when it cannot be kept.
     """
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
     except ImportError:
-        hint = "pip install huggingface_hub"
-        raise fail(Code.MISSING_EXTRA, "looking up models needs `huggingface_hub`", position, hint=hint) from None
+        hint = "pip install 'ltrl[data]'"
+        raise fail(Code.MISSING_EXTRA, "looking up models needs `huggingface_hub`", hint=hint) from None
+    found = {}
     try:
-        downloaded = Path(hf_hub_download(base, "config.json", revision=revision))
-        for name in ("generation_config.json", "tokenizer_config.json"):
+        for name in CONFIGURATION:
             try:
-                hf_hub_download(base, name, revision=revision)
+                found[name] = Path(hf_hub_download(base, name, revision=revision)).read_bytes()
             except EntryNotFoundError:
-                continue
+                if name == CONFIGURATION[0]:
+                    raise
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise fail(Code.UNKNOWN_MODEL, f"cannot get `{base}` from huggingface.co: {reason}", position) from None
-    return _from_directory(downloaded.parent, base, {}, position)
+        raise fail(Code.UNKNOWN_MODEL, f"cannot get `{base}` from the Hugging Face hub: {reason}") from None
+    kept = project / KEPT / base
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        for name, content in found.items():
+            (kept / name).write_bytes(content)
+    except OSError as error:
+        raise fail(Code.UNWRITABLE, f"cannot write `{kept}`: {error.strerror}") from None
+    return _from_directory(kept, base, {}, None)
 
 
 def names() -> tuple[str, ...]:
@@ -411,7 +429,8 @@ def _hint(base: str) -> str:
     close += difflib.get_close_matches(wanted.rpartition("/")[2], short, n=6, cutoff=0.75)
     likely = list(dict.fromkeys(short[key] for key in close))[:3]
     did_you_mean = f"did you mean {' or '.join(f'`{name}`' for name in likely)}? " if likely else ""
-    return f"{did_you_mean}any directory with a `config.json` works too"
+    fetched = f", and `ltrl model {base} --fetch` asks the Hugging Face hub" if re.fullmatch(HUB_ID, base) else ""
+    return f"{did_you_mean}any directory with a `config.json` works too{fetched}"
 
 
 def _experts(keys: _Keys, family: str) -> tuple[int, int]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -316,7 +321,8 @@ def test_misspelt_model_suggests_close_names(wrong: str, likely: str, tmp_path: 
     assert (code, message) == (Code.UNKNOWN_MODEL, f"unknown model `{wrong}`")
     assert hint is not None
     assert hint.startswith(f"did you mean {likely}")
-    assert hint.endswith("any directory with a `config.json` works too")
+    asked = f", and `ltrl model {wrong} --fetch` asks the Hugging Face hub" if "/" in wrong else ""
+    assert hint.endswith(f"any directory with a `config.json` works too{asked}")
 
 
 def test_unknown_model_points_at_its_place(tmp_path: Path) -> None:
@@ -426,3 +432,71 @@ def test_transformers_counts_the_same() -> None:
         counted[name] = sum(weight.numel() for weight in model.parameters())
         expected[name] = card.num_parameters
     assert counted == expected
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as huggingface.co does for the files of a model."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        content = self.files.get(self.path)
+        self.send_response(200 if content is not None else 404)
+        if content is None:
+            self.send_header("X-Error-Code", "EntryNotFound" if "/own/model/" in self.path else "RepoNotFound")
+            content = b""
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_then_known_to_the_project(hub: str, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    config = {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "num_hidden_layers": 2, "hidden_size": 64,
+        "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+        "vocab_size": 1000, "max_position_embeddings": 4096, "tie_word_embeddings": True, "eos_token_id": 7,
+    }  # fmt: skip
+    Hub.files = {"/own/model/resolve/main/config.json": json.dumps(config).encode()}
+    (tmp_path / "pyproject.toml").touch()
+    code = "import sys; from ltrl.cli import main; sys.argv = ['ltrl', *sys.argv[1:]]; main()"
+    environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", code, "model", *words]
+        return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    fetched = run("own/model", "--fetch", "--json")
+    assert fetched.returncode == 0, fetched.stderr
+    card = json.loads(fetched.stdout)
+    assert (card["name"], card["num_layers"], card["num_parameters"]) == ("own/model", 2, 138_112)
+    assert [path.name for path in (tmp_path / "models" / "own" / "model").iterdir()] == ["config.json"]
+    Hub.files = {}
+    assert json.loads(run("own/model", "--json").stdout) == card
+    assert find("own/model", project=tmp_path).num_layers == 2
+    unknown = run("other/model", "--fetch")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr.startswith("error[LTRL020]: cannot get `other/model` from the Hugging Face hub: ")
+    hostile = run("../../etc", "--fetch")
+    assert (hostile.returncode, hostile.stdout) == (1, "")
+    assert "Traceback" not in hostile.stderr

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["report"]
+__all__ = ["model", "report"]
 
 
 def report(
@@ -37,3 +37,30 @@ def report(
     show.reports(reports, CURVES)
     if said := verdict(reports):
         show.out(said)
+
+
+def model(
+    name: Annotated[str, typer.Argument(help="Name on the Hugging Face hub, or a directory with a `config.json`.")],
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Ask the Hugging Face hub, and keep its `config.json` in `models/`.")
+    ] = False,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what is known of a model: its shape, parameters, longest context and stop tokens."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from ltrl import catalog
+    from ltrl.cli import show
+    from ltrl.project import root
+
+    project = root(Path.cwd())
+    card = catalog.fetch(name, project=project, revision=revision) if fetch else catalog.find(name, project=project)
+    if as_json:
+        counts = {"num_parameters": card.num_parameters, "num_active_parameters": card.num_active_parameters}
+        show.json_({**asdict(card), **counts})
+        return
+    if fetch:
+        show.note(f"kept in {show.relative(project / catalog.KEPT / name)}: specs may name it now")
+    show.model_card(card)

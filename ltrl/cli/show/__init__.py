@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ltrl.catalog import ModelCard
     from ltrl.errors import Diagnostic, Position
     from ltrl.memory import Layout, MemoryEstimate
     from ltrl.plan import Plan, TrainingData
@@ -27,6 +28,7 @@ __all__ = [
     "json_",
     "layouts",
     "layouts_json",
+    "model_card",
     "note",
     "out",
     "plan",
@@ -58,6 +60,26 @@ def note(text: str) -> None:
 def json_(data: Any) -> None:
     """Prints a result for programs."""
     out(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def model_card(card: ModelCard) -> None:
+    """Prints what is known of a model."""
+    experts = f"{card.num_experts}, {card.experts_per_token} for each token" if card.num_experts else "none"
+    active = f", {card.num_active_parameters:,} for each token" if card.num_experts else ""
+    table(
+        ("", card.name),
+        [
+            ("architecture", card.architecture),
+            ("parameters", f"{card.num_parameters:,}{active}"),
+            ("layers x hidden size", f"{card.num_layers} x {card.hidden_size}"),
+            ("attention heads", f"{card.num_heads}, {card.num_kv_heads} of keys and values, {card.head_dim} wide"),
+            ("experts", experts),
+            ("vocabulary", f"{card.vocab_size:,}"),
+            ("longest context", f"{card.max_positions:,} tokens"),
+            ("stop tokens", ", ".join(map(str, card.stop_token_ids)) or "none"),
+            ("response format", card.chat_format),
+        ],
+    )
 
 
 def relative(path: Path) -> str:
