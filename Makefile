@@ -29,8 +29,7 @@ slow: $(VENV)/.test
 contract:
 	@test -d "$(NEMO_RL)/nemo_rl" || { echo "usage: make contract NEMO_RL=<checkout of NeMo-RL v0.7.0>" >&2; exit 2; }
 	@$(MAKE) --no-print-directory .venv-contract/.made
-	NEMO_RL=$(abspath $(NEMO_RL)) PYTHONPATH=$(abspath $(NEMO_RL)):$(CURDIR)/tests/contract/stubs \
-		.venv-contract/bin/pytest tests/contract -m contract --durations 5
+	NEMO_RL=$(abspath $(NEMO_RL)) .venv-contract/bin/pytest tests/contract -m contract --durations 5
 
 .venv-contract/.made: pyproject.toml tests/contract/requirements.txt
 	@echo "making .venv-contract with what NeMo-RL needs on a CPU: about 3 minutes"

@@ -12,6 +12,7 @@ The kind is part of the entry point's name so that `ltrl backends` can list ever
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-from ltrl.errors import Code, LtrlError, fail
+from ltrl.errors import Code, Diagnostic, LtrlError, fail
 
 if TYPE_CHECKING:
-    from ltrl.errors import Diagnostic
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
     from ltrl.resolve import Resolved
@@ -58,6 +58,7 @@ __all__ = [
     "backends",
     "create",
     "load",
+    "missing_modules",
     "named",
 ]
 
@@ -232,20 +233,37 @@ class EngineBackend(Protocol):
 
     api: ClassVar[int]
     Options: ClassVar[type[EngineSection]]
-    default_cluster: ClassVar[str]
-    """Name of the cluster profile used when the user chooses none."""
-    runtime: ClassVar[Literal["process", "ray"]]
-    """What the driver runs in: a process of its own, or a Ray cluster over all nodes that the job script brings up."""
-    modules: ClassVar[tuple[str, ...]]
-    """Modules that the driver imports, if they are to be on the submitting machine; `extra` brings them."""
-    extra: ClassVar[str]
-    """The extra of the distribution that installs `modules`."""
-    provided: ClassVar[frozenset[str] | None]
-    """Distributions, by normalized name, that are there where the driver runs. All else that a job imports travels in
-    its bundle. None: the driver runs in the Python that compiled it, and nothing travels.
+    rehearsal: ClassVar[tuple[str, ...]]
+    """What `ltrl rehearse` sets in a spec (`engine.device=cpu`) to try it on this machine; empty for an engine that
+    cannot be tried so.
     """
 
     def __init__(self, options: Any) -> None: ...
+
+    @property
+    def default_cluster(self) -> str:
+        """Name of the cluster profile used when the user chooses none."""
+        ...
+
+    @property
+    def runtime(self) -> Literal["process", "ray"]:
+        """What the driver runs in: a process of its own, or a Ray cluster over all nodes that the job script starts."""
+        ...
+
+    @property
+    def provided(self) -> frozenset[str] | None:
+        """Distributions, by normalized name, that are there where the driver runs. All else that a job imports travels
+        in its bundle. None: the driver runs in the Python that compiled it, and nothing travels.
+        """
+        ...
+
+    def adapted(self, resolved: Resolved) -> Resolved:
+        """The run as this engine is going to run it, which everything after this sees; most engines change nothing."""
+        ...
+
+    def missing(self) -> Diagnostic | None:
+        """What has to be installed before the driver can run on this machine; None when everything is here."""
+        ...
 
     def check(self, resolved: Resolved) -> Iterable[Diagnostic]:
         """Everything in the spec that this engine would refuse or ignore."""
@@ -335,6 +353,16 @@ def create(section: Model) -> Any:
     chosen = named(section)
     assert chosen is not None, "not the section of a backend"
     return load(*chosen)(section)
+
+
+def missing_modules(modules: Sequence[str], *, extra: str, of: str) -> Diagnostic | None:
+    """What to install before `of` can run on this machine; None when every module is here."""
+    lacking = [name for name in modules if importlib.util.find_spec(name) is None]
+    if not lacking:
+        return None
+    listed = ", ".join(f"`{name}`" for name in lacking)
+    message = f"{of} needs {listed}, not installed here"
+    return Diagnostic(Code.MISSING_EXTRA, message, hint=f"pip install 'ltrl[{extra}]'")
 
 
 def named(section: Model) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ltrl import __version__
-from ltrl.backend import Model, backends, named
+from ltrl.backend import EngineSection, Model, backends, load, named
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.plan import Artifact, Plan
 
@@ -50,6 +50,13 @@ class Bundle:
     def resolved(self) -> dict[str, Any]:
         """The contents of `resolved.json`."""
         return dict(json.loads(self.read("resolved.json")))
+
+    @property
+    def engine(self) -> EngineSection:
+        """The options of its engine."""
+        section = self.resolved["spec"]["engine"]
+        options: type[EngineSection] = load("engine", section["name"]).Options
+        return options.model_validate(section, strict=False)
 
     def read(self, relative: str) -> str:
         """The text of one of its files."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ltrl import bundle, catalog, payload, plan, project, render, source
-from ltrl.backend import create, load
-from ltrl.errors import Code, Diagnostic, LtrlError, Source
+from ltrl.backend import create
+from ltrl.errors import LtrlError, Source
 from ltrl.parse import parse
 from ltrl.resolve import Resolved, resolve
 from ltrl.source import Document
 from ltrl.spec import ClusterProfile, Experiment
 
-__all__ = ["compile_bundle", "missing_modules", "prepare", "resolved", "training_data"]
+__all__ = ["compile_bundle", "prepare", "resolved", "training_data"]
 
 
 def prepare(
@@ -37,7 +36,7 @@ def resolved(
     for_cluster = [s for s in sets if s.startswith("cluster.")]
     document = source.load(spec, overlays=overlays, sets=[s for s in sets if s not in for_cluster])
     experiment = parse(document, Experiment)
-    name = cluster or load("engine", experiment.engine.name).default_cluster
+    name = cluster or create(experiment.engine).default_cluster
     home = project.root(spec.parent)
     profile, profile_document = _cluster(name, home, for_cluster)
     model = experiment.model
@@ -91,20 +90,6 @@ def training_data(planned: plan.Plan, *, project: Path) -> plan.TrainingData:
             del os.environ["LTRL_PROJECT_DIR"]
         else:
             os.environ["LTRL_PROJECT_DIR"] = before
-
-
-def missing_modules(engine: str) -> Diagnostic | None:
-    """What to install before an engine can run on this machine; None when everything is here."""
-    backend = load("engine", engine)
-    missing = [name for name in backend.modules if importlib.util.find_spec(name) is None]
-    if not missing:
-        return None
-    listed = ", ".join(f"`{name}`" for name in missing)
-    return Diagnostic(
-        Code.MISSING_EXTRA,
-        f"the engine `{engine}` needs {listed}, not installed here",
-        hint=f"pip install 'ltrl[{backend.extra}]'",
-    )
 
 
 def _cluster(name: str, home: Path, sets: Sequence[str]) -> tuple[ClusterProfile, Document | None]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ltrl import memory
-from ltrl.backend import create, load
+from ltrl.backend import create
 from ltrl.errors import Code, Diagnostic, fail, raise_if_any
 from ltrl.memory import Layout, MemoryEstimate
 from ltrl.resolve import Resolved
@@ -203,6 +203,7 @@ class Plan:
 def plan(resolved: Resolved) -> Plan:
     """The plan of a run; raises LtrlError with everything that its engine or its machines would refuse."""
     engine = create(resolved.engine)
+    resolved = engine.adapted(resolved)
     found = tuple(engine.check(resolved))
     raise_if_any(found)
     layout, estimate = _layout(resolved)
@@ -271,7 +272,7 @@ def _launch(resolved: Resolved, command: Iterable[str]) -> LaunchRequest:
         minutes=cluster.minutes,
         gpu_hours=round(cluster.nodes * cluster.gpus_per_node * cluster.minutes / 60, 2),
         command=tuple(command),
-        payload=None if getattr(load("engine", resolved.engine.name), "provided", None) is None else PAYLOAD,
+        payload=None if create(resolved.engine).provided is None else PAYLOAD,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from ltrl.backend import load
+from ltrl.backend import create
 from ltrl.errors import Code, Diagnostic, fail, raise_if_any
 from ltrl.plan import Artifact, Plan
 
@@ -80,7 +80,7 @@ def scripts(plan: Plan) -> tuple[Artifact, ...]:
     if cluster.executor == "slurm":
         job["options"] = [_option(words) for words in _slurm_options(plan)]
         job["step_options"] = sh_list(_pyxis(container) if container and container.runtime == "pyxis" else [])
-        if load("engine", resolved.engine.name).runtime == "ray":
+        if create(resolved.engine).runtime == "ray":
             numbers = {"gpus_per_node": cluster.gpus_per_node, "num_nodes": cluster.nodes}
             node = render_script("slurm/ray_node.sh", **job, **numbers, command=sh_list(driver))
             batch = render_script("slurm/ray.sbatch", **job, inside=sh_list(on_node))

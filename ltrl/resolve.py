@@ -198,7 +198,7 @@ def _contradictions(resolved: Resolved) -> Iterable[Diagnostic]:
             resolved.at("cluster.nodes"),
             "use a Slurm cluster for several nodes",
         )
-    if (spec.rollout.nodes or 0) >= cluster.nodes:
+    if cluster.gpus_per_node and (spec.rollout.nodes or 0) >= cluster.nodes:
         yield Diagnostic(
             Code.LAYOUT,
             f"`rollout.nodes` takes {spec.rollout.nodes} of the cluster's {cluster.nodes} nodes, none is left to train",

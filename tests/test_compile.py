@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ltrl import bundle, project
-from ltrl.compile import compile_bundle, missing_modules, prepare
+from ltrl.backend import create
+from ltrl.compile import compile_bundle, prepare
 from ltrl.errors import Code, LtrlError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,13 +215,14 @@ def test_an_unknown_model_is_said_where_it_is_named() -> None:
 
 
 def test_an_engine_whose_modules_are_missing_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert missing_modules("local") is None
-    monkeypatch.setattr("ltrl_backends.local_engine.LocalEngine.modules", ("torch", "no_such_module"))
-    found = missing_modules("local")
+    engine = create(prepare(QUICKSTART).resolved.engine)
+    assert engine.missing() is None
+    monkeypatch.setattr("ltrl_backends.local_engine.engine.MODULES", ("torch", "no_such_module"))
+    found = engine.missing()
     assert found is not None
     assert (found.code, found.message, found.hint) == (
         Code.MISSING_EXTRA,
-        "the engine `local` needs `no_such_module`, not installed here",
+        "the embedded engine needs `no_such_module`, not installed here",
         "pip install 'ltrl[local]'",
     )
 

@@ -56,7 +56,7 @@ def test_a_foreign_reward_is_used_by_name(clean: Path) -> None:
     assert made.returncode == 0, made.stderr
     lock = json.loads(made.stdout)
     assert lock["backends"]["reward.terse"] == {"distribution": "terse-reward", "version": "1.0"}
-    assert "the engine `local` needs" in made.stderr
+    assert "the embedded engine needs" in made.stderr
     assert "pip install 'ltrl[local]'" in made.stderr
     listed = json.loads(run(ltrl, "backends", "--json", cwd=clean).stdout)
     assert [b["distribution"] for b in listed if b["name"] == "terse"] == ["terse-reward"]

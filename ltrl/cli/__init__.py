@@ -36,10 +36,12 @@ for command in (
     specs.plan,
     specs.compile_,
     runs.submit,
+    runs.rehearse,
     runs.status,
     runs.logs,
     runs.cancel,
     tools.report,
+    tools.model,
     specs.backends,
     specs.schema,
 ):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ltrl.state import Run
     from ltrl.submit import Request
 
-__all__ = ["cancel", "logs", "status", "submit"]
+__all__ = ["cancel", "logs", "rehearse", "status", "submit"]
 
 RunName = Annotated[
     str | None,
@@ -49,12 +49,12 @@ def submit(
     """Launch a spec or a bundle; submitting one again resumes its run at the last checkpoint."""
     from ltrl import runs
     from ltrl import submit as launcher
+    from ltrl.backend import create
     from ltrl.cli import show
-    from ltrl.compile import missing_modules
     from ltrl.errors import LtrlError
 
     bundle, project = _bundle(target, cluster, overlay or (), set_ or ())
-    if bundle.plan["launch"]["executor"] == "local" and (missing := missing_modules(bundle.plan["engine"])):
+    if bundle.plan["launch"]["executor"] == "local" and (missing := create(bundle.engine).missing()):
         if not dry_run:
             raise LtrlError(missing)
         show.diagnostics([replace(missing, severity="warning")])
@@ -79,6 +79,50 @@ def submit(
     row = _watch(run)
     if as_json:
         show.json_(row.to_json())
+    _exit_with(row)
+
+
+def rehearse(
+    spec: Annotated[Path, typer.Argument(help="The spec.")],
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="NAME|PATH", help="Where it is to run afterwards; by default the engine's."),
+    ] = None,
+    overlay: Annotated[
+        list[Path] | None, typer.Option("-f", "--overlay", metavar="FILE", help="Put a file's values on top.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set one field: `--set engine.rehearsal.steps=10`."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Try a run's plumbing on this machine before GPUs are booked: its engine's own code, made small."""
+    from ltrl import submit as launcher
+    from ltrl.backend import create
+    from ltrl.cli import show
+    from ltrl.compile import compile_bundle, prepare
+    from ltrl.errors import Code, LtrlError, fail
+    from ltrl.project import root
+
+    overlays, sets = overlay or [], set_ or []
+    planned = prepare(spec, cluster=cluster, overlays=overlays, sets=sets)
+    show.diagnostics(planned.warnings)
+    changes = create(planned.resolved.engine).rehearsal
+    if not changes:
+        name = planned.resolved.engine.name
+        raise fail(Code.ENGINE_LIMIT, f"the engine `{name}` needs no rehearsal: it runs on this machine as it is")
+    kept = [s for s in sets if not s.startswith("cluster.")]
+    bundle, small, _ = compile_bundle(spec, cluster="local", overlays=overlays, sets=[*kept, *changes], replace=True)
+    if missing := create(small.resolved.engine).missing():
+        raise LtrlError(missing)
+    show.note(f"as compiled for `{planned.resolved.cluster_name}`, but on this machine and small: {', '.join(changes)}")
+    run = launcher.submit(bundle, project=root(spec.parent), fresh=True)
+    row = _watch(run)
+    if as_json:
+        show.json_(row.to_json())
+    else:
+        show.out(row.path)
     _exit_with(row)
 
 

@@ -115,8 +115,9 @@ def compile_(
     as_json: Json = False,
 ) -> None:
     """Compile a spec into a bundle: the engine's configuration, job scripts and a manifest."""
+    from ltrl.backend import create
     from ltrl.cli import show
-    from ltrl.compile import compile_bundle, missing_modules
+    from ltrl.compile import compile_bundle
 
     made, planned, is_new = compile_bundle(
         spec, cluster=cluster, overlays=overlay or (), sets=set_ or (), out=out, replace=replace
@@ -127,7 +128,7 @@ def compile_(
         show.note(f"{'compiled' if is_new else 'unchanged'}: {', '.join(made.lock['files'])}")
         show.out(show.relative(made.path))
     warnings = list(planned.warnings)
-    if planned.launch.executor == "local" and (missing := missing_modules(planned.resolved.engine.name)):
+    if planned.launch.executor == "local" and (missing := create(planned.resolved.engine).missing()):
         warnings.append(missing)
     if warnings:
         from dataclasses import replace as with_

@@ -7,12 +7,16 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ltrl_backends.nemo_rl import rehearsal
+from ltrl_backends.nemo_rl.rehearsal import checkout
+from ltrl_backends.nemo_rl.rehearsal.run import main
+
+checkout.use()
+from ltrl_backends.nemo_rl.rehearsal.stand_ins import Engine  # noqa: E402
 
 REQUESTS = itertools.count(1)
 
 
-class FailingEngine(rehearsal.Engine):
+class FailingEngine(Engine):
     async def generate_async(self, data: Any, greedy: bool = False) -> AsyncIterator[tuple[int, Any]]:
         if next(REQUESTS) % 7 == 0:
             raise RuntimeError("the engine died, as the test wants")
@@ -21,4 +25,4 @@ class FailingEngine(rehearsal.Engine):
 
 
 if __name__ == "__main__":
-    sys.exit(rehearsal.main(sys.argv[1:], engine=FailingEngine))
+    sys.exit(main(sys.argv[1:], engine=FailingEngine))

@@ -52,7 +52,10 @@ def hooked(grpo: ModuleType, section: dict[str, Any], size: int, *, divide_by_st
     reward = create(load("reward", section["backend"]).Options.model_validate(section, strict=False))
     install(grpo, Groups(reward, group_size=size, divide_by_std=divide_by_std, leave_one_out=False))
     estimator = {"name": "grpo", "normalize_rewards": divide_by_std, "use_leave_one_out_baseline": False}
-    return grpo._create_advantage_estimator(SimpleNamespace(grpo={"adv_estimator": estimator}, loss_fn=None))
+    config: Any = SimpleNamespace(grpo={"adv_estimator": estimator}, loss_fn=None)
+    if isinstance(grpo.MasterConfig, type) and issubclass(grpo.MasterConfig, dict):  # until 0.6.0
+        config = vars(config)
+    return grpo._create_advantage_estimator(config)
 
 
 def batch(columns: Any, infos: list[dict[str, Any]]) -> Any:

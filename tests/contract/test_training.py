@@ -16,13 +16,16 @@ from typing import Any
 
 import pytest
 import yaml
+from loopback_judge import loopback_judge
 
 from ltrl.backend import create, load
 from ltrl.compile import compile_bundle, prepare
 from ltrl.scoring import Score, ScoreRequest, advantages, parse_response
+from ltrl_backends.nemo_rl.rehearsal.checkout import VARIABLE, version_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+VERSION = version_of(Path(os.environ.get(VARIABLE, ""))) or "0.7.0"
 GROUP = 8
 SPEC = r"""
 kind: experiment
@@ -40,9 +43,8 @@ validation: {every_steps: 12, samples_per_prompt: 2}
 checkpoint: {every_steps: 12}
 logging: {rollouts: true}
 parallelism: {}
-engine: nemo-rl
+engine: {name: nemo-rl, version: %s, device: cpu, rehearsal: {steps: 24}}
 """
-CLUSTER = 'kind: cluster\nexecutor: {}\nnodes: {}\ngpus_per_node: 1\nenvironment: {{TORCH_CUDA_ARCH_LIST: "9.0"}}\n'
 SHORT = ("algorithm.steps=3", "validation={every_steps: 3, at_start: false}", "data.validation.chains.samples=8")
 
 
@@ -60,13 +62,12 @@ def start_model() -> Path:
     return warm_start.start_model(data, settings.warm_start, settings.network, threads=settings.threads, report=print)
 
 
-def compiled(directory: Path, model: Path, *sets: str, nodes: int = 1) -> Path:
+def compiled(directory: Path, model: Path, *sets: str) -> Path:
     """A run directory with the bundle of `SPEC`."""
     directory.mkdir(parents=True)
-    spec, cluster = directory / "spec.yaml", directory / "cluster.yaml"
-    spec.write_text(SPEC % model)
-    cluster.write_text(CLUSTER.format("slurm" if nodes > 1 else "local", nodes))
-    compile_bundle(spec, cluster=str(cluster), sets=sets, out=directory / "bundle")
+    spec = directory / "spec.yaml"
+    spec.write_text(SPEC % (model, VERSION))
+    compile_bundle(spec, sets=sets, out=directory / "bundle")
     return directory
 
 
@@ -242,7 +243,7 @@ def test_asynchronous_training_on_nodes_of_its_own(
     start_model: Path, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     overlap = ("rollout={nodes: 1, async_engine: true}", "algorithm.asynchronous={max_age_steps: 1}")
-    run = compiled(tmp_path / "async-training", start_model, *SHORT, *overlap, nodes=2)
+    run = compiled(tmp_path / "async-training", start_model, *SHORT, *overlap)
     output = trained(run)
     assert "AsyncTrajectoryCollector" in output
     found = compare(run, run / "logs" / "exp_001")
@@ -251,6 +252,39 @@ def test_asynchronous_training_on_nodes_of_its_own(
     assert found.mixed_groups > 10
     assert found.worst_advantage < 1e-4
     assert (run / "checkpoints" / "step_3" / "training_info.json").is_file()
+
+
+def test_a_shipped_spec_is_rehearsed_with_its_own_judge(tmp_path: Path, tell: Callable[[str], None]) -> None:
+    """`ltrl rehearse` as a user calls it: the 30B model at 160K tokens, prompts of 100 kB, a real endpoint."""
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    text = " ".join(f"Section {i}: the USS Maddox sailed along the coast." for i in range(2000))
+    info = {"question": "Which resolution followed?", "rubrics": ["USS Maddox"], "dataset_name": "longqa"}
+    for name, count in (("data", 40), ("aa_lcr", 10)):
+        path = tmp_path / "data" / "longtracerl" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            for i in range(count):
+                prompt = f"Answer from the documents.\n\n{text}\n\nQuestion {i}: Which resolution followed?"
+                row = {"source": "longqa", "input_messages": [{"role": "user", "content": prompt}], "label": "Tonkin"}
+                file.write(json.dumps({**row, "metadata": {"extra_reward_info": {**info, "uid": str(i)}}}) + "\n")
+    code = "import sys; from ltrl.cli import main; sys.argv = ['ltrl', *sys.argv[1:]]; main()"
+    with loopback_judge() as judge:
+        sets = [f"reward.judge.base_url={judge.base_url}", "engine.rehearsal.steps=2", f"engine.version={VERSION}"]
+        argv = [sys.executable, "-c", code, "rehearse", "specs/qwen30b_moe.yaml"]
+        argv += [word for each in sets for word in ("--set", each)]
+        environment = {**os.environ, "JUDGE_API_KEY": "of-the-test"}
+        done = subprocess.run(
+            argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=400, env=environment
+        )
+        asked = len(judge.requests)
+    [run] = (tmp_path / "runs").iterdir()
+    assert done.returncode == 0, done.stderr + (run / "attempts" / "1" / "stderr.log").read_text()[-3000:]
+    assert json.loads((run / "model" / "config.json").read_text())["model_type"] == "qwen3_moe"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["ltrl-fingerprint", "step_1", "step_2"]
+    logs = run / "logs" / "exp_001"
+    assert metric(logs, "train/unjudged_rate") == [0.0, 0.0]
+    assert 0 < fmean(metric(logs, "train/outcome")) < 1  # every second response of the random model ends in an answer
+    tell(f"qwen30b_moe rehearsed: 2 steps of 128 responses, {asked} questions to the judge (equal ones asked once)")
 
 
 def test_a_mistake_of_the_users_ends_the_job_in_one_sentence(start_model: Path, tmp_path: Path) -> None:

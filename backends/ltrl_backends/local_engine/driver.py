@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import sys
@@ -18,7 +17,7 @@ from ltrl.backend import create
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.samples import Sample
 from ltrl_backends.local_engine.checkpoints import Checkpoint, Checkpoints
-from ltrl_backends.local_engine.engine import LocalEngine
+from ltrl_backends.local_engine.engine import missing
 from ltrl_backends.local_engine.metrics import Metrics, validation_metrics
 from ltrl_backends.local_engine.progress import Reporter, reporter
 from ltrl_backends.local_engine.prompts import fitting, prompt_order
@@ -253,11 +252,8 @@ def _refuse_second(directory: Path) -> None:
 
 
 def _require_libraries() -> None:
-    missing = [name for name in LocalEngine.modules if importlib.util.find_spec(name) is None]
-    if missing:
-        listed = ", ".join(f"`{name}`" for name in missing)
-        message = f"the embedded engine needs {listed}, not installed here"
-        raise fail(Code.MISSING_EXTRA, message, hint=f"pip install 'ltrl[{LocalEngine.extra}]'")
+    if lacking := missing():
+        raise LtrlError(lacking)
 
 
 def _prepare_libraries(settings: Settings) -> None:

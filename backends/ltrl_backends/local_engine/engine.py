@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from ltrl.backend import EngineSection, load
+from ltrl.backend import EngineSection, load, missing_modules
 from ltrl.errors import Code, Diagnostic
 from ltrl_backends.local_engine.options import LocalEngineOptions
 from ltrl_backends.local_engine.settings import settings
@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from ltrl.plan import Artifact, Plan
     from ltrl.resolve import Resolved
 
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "missing"]
 
 CONFIG = "local_engine.json"
+MODULES = ("torch", "transformers", "trl", "datasets", "tokenizers", "tensorboard")
+
+
+def missing() -> Diagnostic | None:
+    """What to install before this engine can train here; None when everything is there."""
+    return missing_modules(MODULES, extra="local", of="the embedded engine")
 
 
 class LocalEngine:
@@ -27,13 +33,20 @@ class LocalEngine:
     Options: ClassVar[type[EngineSection]] = LocalEngineOptions
     default_cluster: ClassVar[str] = "local"
     runtime: ClassVar[str] = "process"
-    modules: ClassVar[tuple[str, ...]] = ("torch", "transformers", "trl", "datasets", "tokenizers", "tensorboard")
-    extra: ClassVar[str] = "local"
+    rehearsal: ClassVar[tuple[str, ...]] = ()
     provided: ClassVar[frozenset[str] | None] = None
     """It runs in the Python that compiles."""
 
     def __init__(self, options: LocalEngineOptions) -> None:
         self.options = options
+
+    def adapted(self, resolved: Resolved) -> Resolved:
+        """As it is written."""
+        return resolved
+
+    def missing(self) -> Diagnostic | None:
+        """What to install before it can train here."""
+        return missing()
 
     def check(self, resolved: Resolved) -> Iterable[Diagnostic]:
         """Everything in the spec that this engine would refuse or ignore."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ltrl_backends.nemo_rl.database import Database, database
 from ltrl_backends.nemo_rl.options import NemoRLOptions
+from ltrl_backends.nemo_rl.rehearsal.shrink import resized
 from ltrl_backends.nemo_rl.yaml import dump_settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ltrl.resolve import Resolved
 
 __all__ = [
+    "DATASET",
     "OVERRIDES",
     "PROCESSOR",
     "TRAIN",
@@ -85,15 +87,17 @@ def config(plan: Plan) -> dict[str, Any]:
     return nested(settings(plan.resolved, plan.layout))
 
 
-def dump(plan: Plan) -> str:
+def dump(resolved: Resolved, sizes: Sizes) -> str:
     """The configuration as YAML that PyYAML and OmegaConf read alike, each line with the field it comes from."""
-    options = _options(plan.resolved)
+    options = _options(resolved)
     head = [
-        f"NeMo-RL {options.version} configuration of `{plan.resolved.spec.name}`, complete: it inherits nothing.",
+        f"NeMo-RL {options.version} configuration of `{resolved.spec.name}`, complete: it inherits nothing.",
         "Compiled by ltrl; the comment behind a line names the field of the spec that it comes from. Change the spec,",
         "not this file. Paths are relative to the run directory.",
     ]
-    return dump_settings(head, settings(plan.resolved, plan.layout))
+    if options.device == "cpu":
+        head.append("A rehearsal without a GPU: model, lengths, steps and machines are small, the rest is as it was.")
+    return dump_settings(head, settings(resolved, sizes))
 
 
 def nested(found: Iterable[Setting]) -> dict[str, Any]:
@@ -111,7 +115,8 @@ def nested(found: Iterable[Setting]) -> dict[str, Any]:
 def settings(resolved: Resolved, sizes: Sizes | None) -> list[Setting]:
     """Every key of the configuration in the file's order, overrides included; without sizes, none of the layout."""
     options = _options(resolved)
-    return _with_overrides(compiled(resolved, sizes), options, database(options.version))
+    found = _with_overrides(compiled(resolved, sizes), options, database(options.version))
+    return found if options.device == "gpu" else list(resized(found, resolved.card))
 
 
 def compiled(resolved: Resolved, sizes: Sizes | None) -> list[Setting]:

@@ -105,8 +105,22 @@ def register(environments: Mapping[str, Any]) -> None:
     for name in ours:
         if name not in ENV_REGISTRY:
             register_env(name, ENVIRONMENT)
+    _register_dataset(data_utils)
     # NeMo-RL does not look into a list of validation sets for the environments that they need.
     data_utils.extract_necessary_env_names = lambda _: ours
+
+
+def _register_dataset(data_utils: Any) -> None:
+    """For 0.6.0, which finds no data set by its dotted name and joins Arrow tables alone."""
+    from nemo_rl.data.datasets import response_datasets
+
+    from ltrl_backends.nemo_rl.config import DATASET
+    from ltrl_backends.nemo_rl.dataset import LtrlDataset
+
+    if hasattr(data_utils, "merge_datasets"):
+        return
+    response_datasets.DATASET_REGISTRY[DATASET] = LtrlDataset
+    data_utils.concatenate_datasets = lambda tables: [row for table in tables for row in table]
 
 
 def _section(config: Any, name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ltrl.backend import EngineSection
 from ltrl_backends.nemo_rl.container import CONTAINER
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from ltrl.plan import Artifact, Plan
     from ltrl.resolve import Resolved
 
-__all__ = ["CONFIG", "NemoRL"]
+__all__ = ["CONFIG", "SMALL_MODEL", "NemoRL"]
 
 CONFIG = "nemo_rl.yaml"
+SMALL_MODEL = "small_model.json"
 
 
 class NemoRL:
@@ -25,21 +26,43 @@ class NemoRL:
 
     api: ClassVar[int] = 1
     Options: ClassVar[type[EngineSection]] = NemoRLOptions
-    default_cluster: ClassVar[str] = "slurm"
-    modules: ClassVar[tuple[str, ...]] = ()
-    extra: ClassVar[str] = "nemo"
-    runtime: ClassVar[str] = "ray"
-    """The job script starts a Ray cluster before the driver."""
-    provided: ClassVar[frozenset[str] | None] = CONTAINER
+    rehearsal: ClassVar[tuple[str, ...]] = ("engine.device=cpu",)
 
     def __init__(self, options: NemoRLOptions) -> None:
         self.options = options
+        on_gpus = options.device == "gpu"
+        self.default_cluster = "slurm" if on_gpus else "local"
+        self.runtime: Literal["process", "ray"] = "ray" if on_gpus else "process"
+        """On GPUs the job script starts a Ray cluster before the driver; a rehearsal has one of its own."""
+        self.provided = CONTAINER if on_gpus else None
+
+    def adapted(self, resolved: Resolved) -> Resolved:
+        """On GPUs as it is written, on a CPU small."""
+        if self.options.device == "gpu":
+            return resolved
+        from ltrl_backends.nemo_rl.rehearsal.shrink import small
+
+        return small(resolved, self.options.rehearsal)
+
+    def missing(self) -> Diagnostic | None:
+        """On GPUs nothing: the container has it all."""
+        if self.options.device == "gpu":
+            return None
+        from ltrl_backends.nemo_rl.rehearsal.checkout import missing
+
+        return missing(self.options.version)
 
     def check(self, resolved: Resolved) -> Iterable[Diagnostic]:
         """Everything in the spec that NeMo-RL would refuse or ignore."""
         from ltrl_backends.nemo_rl.checks import check
 
-        return check(resolved)
+        if self.options.device == "gpu":
+            return check(resolved)
+        if resolved.cluster.gpus_per_node:
+            return [_no_gpu_wanted(resolved)]
+        from ltrl_backends.nemo_rl.rehearsal.shrink import UNSPLIT, one_gpu_a_node
+
+        return check(one_gpu_a_node(resolved), UNSPLIT)
 
     def check_layout(self, resolved: Resolved, layout: Layout) -> Iterable[Diagnostic]:
         """Everything in the spec that NeMo-RL would refuse or ignore with this layout."""
@@ -63,9 +86,30 @@ class NemoRL:
         from ltrl_backends.nemo_rl.checks import check
         from ltrl_backends.nemo_rl.config import dump
 
-        raise_if_any(check(plan.resolved, plan.layout))
-        return (Artifact(CONFIG, dump(plan)),)
+        if self.options.device == "gpu":
+            raise_if_any(check(plan.resolved, plan.layout))
+            return (Artifact(CONFIG, dump(plan.resolved, plan.layout)),)
+        from ltrl_backends.nemo_rl.rehearsal.shrink import UNSPLIT, model_json, one_gpu_a_node
+
+        files = [Artifact(CONFIG, dump(one_gpu_a_node(plan.resolved), UNSPLIT))]
+        if described := model_json(plan.resolved.card):
+            files.append(Artifact(SMALL_MODEL, described))
+        return tuple(files)
 
     def command(self, plan: Plan) -> tuple[str, ...]:  # noqa: ARG002
         """The driver's argument vector."""
-        return ("python", "-m", "ltrl_backends.nemo_rl.driver", f"bundle/{CONFIG}")
+        module = "driver" if self.options.device == "gpu" else "rehearsal"
+        return ("python", "-m", f"ltrl_backends.nemo_rl.{module}", f"bundle/{CONFIG}")
+
+
+def _no_gpu_wanted(resolved: Resolved) -> Diagnostic:
+    from ltrl.errors import Code, Diagnostic
+
+    cluster = resolved.cluster
+    gpus = f"{cluster.nodes} x {cluster.gpus_per_node} GPUs"
+    return Diagnostic(
+        Code.ENGINE_LIMIT,
+        f"`engine.device: cpu` uses no GPU, the cluster profile `{resolved.cluster_name}` asks for {gpus}",
+        resolved.at("engine.device"),
+        "`--cluster local`, or `ltrl rehearse`",
+    )

@@ -6,11 +6,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ltrl.backend import EngineSection, Relaunch
+from ltrl.backend import EngineSection, Model, Note, Relaunch
 
-__all__ = ["NemoRLOptions"]
+__all__ = ["NemoRLOptions", "Rehearsal"]
 
 Count = Annotated[int, Field(ge=1)]
+
+
+class Rehearsal(Model):
+    """How small a run becomes that is rehearsed without a GPU; what is smaller already stays."""
+
+    steps: Count = 4
+    """Training steps."""
+    prompt: Count = 512
+    """Tokens of a prompt; longer ones are cut in their middle."""
+    response: Count = 64
+    """Tokens of a response."""
 
 
 class NemoRLOptions(EngineSection):
@@ -30,6 +41,12 @@ class NemoRLOptions(EngineSection):
     """Activations that are computed again in the backward pass instead of being kept."""
     reserve_minutes: Annotated[Count, Relaunch] = 45
     """Part of the job's wall time kept for starting up and for the last checkpoint; training stops before it begins."""
+    device: Literal["gpu", "cpu"] = "gpu"
+    """`cpu` rehearses the run on this machine, from a checkout of NeMo-RL at `$NEMO_RL`: its own trainer, rollouts and
+    checkpoints with this spec's data, judge and reward, but a small model, short texts and few steps. `ltrl rehearse`
+    sets it."""
+    rehearsal: Annotated[Rehearsal, Note] = Rehearsal()
+    """How small a run on the `device: cpu` is; does nothing on GPUs."""
     overrides: dict[str, Any] = {}
     """Further NeMo-RL keys, dotted: `policy.refit_buffer_size_gb: 2`. Unknown keys and keys that a field of this spec
     stands for are refused."""

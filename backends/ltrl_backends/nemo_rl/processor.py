@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["process"]
+__all__ = ["process", "process_cut"]
 
 
 def process(row: dict[str, Any], task_spec: Any, tokenizer: Any, max_length: int | None, index: int) -> dict[str, Any]:  # noqa: ARG001
@@ -13,11 +13,34 @@ def process(row: dict[str, Any], task_spec: Any, tokenizer: Any, max_length: int
     A prompt that is too long is left out when the data is read; one that still is (a template that changed) takes no
     part in the loss.
     """
-    text = tokenizer.apply_chat_template(row["messages"], tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"][0]
+    text, ids = _prompt(row, tokenizer)
     fits = max_length is None or len(ids) <= max_length
-    if not fits:
-        ids = ids[:4]
+    return _datum(row, text, ids if fits else ids[:4], index, fits=fits)
+
+
+def process_cut(
+    row: dict[str, Any],
+    task_spec: Any,  # noqa: ARG001
+    tokenizer: Any,
+    max_length: int | None,
+    index: int,
+) -> dict[str, Any]:
+    """The same for a rehearsal, whose prompts are short: one that is too long loses its middle."""
+    import torch
+
+    text, ids = _prompt(row, tokenizer)
+    if max_length is not None and len(ids) > max_length:
+        ids = torch.cat([ids[: max_length // 2], ids[len(ids) - (max_length - max_length // 2) :]])
+        text = tokenizer.decode(ids)
+    return _datum(row, text, ids, index, fits=True)
+
+
+def _prompt(row: dict[str, Any], tokenizer: Any) -> tuple[str, Any]:
+    text = tokenizer.apply_chat_template(row["messages"], tokenize=False, add_generation_prompt=True)
+    return text, tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"][0]
+
+
+def _datum(row: dict[str, Any], text: str, ids: Any, index: int, *, fits: bool) -> dict[str, Any]:
     return {
         "message_log": [{"role": "user", "content": text, "token_ids": ids}],
         "length": len(ids),

@@ -1,19 +1,21 @@
-"""`python -m ltrl_backends.nemo_rl.rehearsal bundle/nemo_rl.yaml`: the driver's training on a CPU.
+"""What takes the places of GPUs in a rehearsal.
 
-Everything is what the job runs: NeMo-RL's loader, `setup`, trainers, rollouts, checkpoints and logs; our data set,
+Everything else is what the job runs: NeMo-RL's loader, `setup`, trainers, rollouts, checkpoints and logs; our data set,
 processor, environments, rewards and hooks. Only what needs a GPU is stood in for: `Machines` for the cluster's GPUs,
 `Policy` for Megatron, `Engine` for vLLM. Both run the Hugging Face model that the configuration names, which has to be
-small: the policy in this process, the engine in a Ray actor that gets the weights at each refit. Imported on demand.
+small: the policy in this process, the engine in a Ray actor that gets the weights at each refit. Imported once NeMo-RL
+can be.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,25 +28,17 @@ from nemo_rl.distributed.named_sharding import NamedSharding
 from nemo_rl.models.generation.interfaces import GenerationInterface
 from nemo_rl.models.policy.interfaces import ColocatablePolicyInterface
 
-from ltrl_backends.nemo_rl import driver
+__all__ = ["Engine", "Machines", "Policy", "setup", "start_ray"]
 
-__all__ = ["Engine", "Machines", "Policy", "main", "setup"]
-
-ROWS = 64
-"""Sequences that go through the model at once: packing is Megatron's."""
+LOGITS = 1 << 28
+"""Numbers that the model may give at once, 1 GiB: packing is Megatron's, here a batch is cut into rows."""
+CLOSING = "\n</think>\n\nrehearsed"
+"""How every second response of a random model ends, so that there is an answer to judge."""
 OPTIMIZER = "optimizer.pt"
 ON_NODES_OF_THEIR_OWN = ("AsyncTrajectoryCollector", "ReplayBuffer")
 """Actors of asynchronous training that NeMo-RL gives vLLM's environment."""
 
 Tensors = dict[str, torch.Tensor]
-
-
-def main(arguments: Sequence[str], *, engine: Callable[..., Any] | None = None) -> int:
-    """`driver.main`, on a CPU; `engine` makes another engine than `Engine`."""
-    from nemo_rl.distributed import virtual_cluster
-
-    virtual_cluster.init_ray = _start_ray
-    return driver.main(arguments, setup=partial(setup, engine=engine or Engine))
 
 
 def setup(config: Any, tokenizer: Any, dataset: Any, validation: Any, *, engine: Callable[..., Any]) -> Any:
@@ -57,13 +51,19 @@ def setup(config: Any, tokenizer: Any, dataset: Any, validation: Any, *, engine:
             actors.ACTOR_ENVIRONMENT_REGISTRY[name] = sys.executable
     weights = Weights()
     grpo.RayVirtualCluster = Machines
-    grpo.VllmGeneration = partial(engine, tokenizer=tokenizer, policy=config.policy, weights=weights)
-    return grpo.setup(config, tokenizer, dataset, validation, policy_factory=partial(Policy, sent=weights))
+    section = config["policy"] if isinstance(config, dict) else config.policy
+    grpo.VllmGeneration = partial(engine, tokenizer=tokenizer, policy=section, weights=weights)
+    policy = partial(Policy, sent=weights)
+    if "policy_factory" in inspect.signature(grpo.setup).parameters:
+        return grpo.setup(config, tokenizer, dataset, validation, policy_factory=policy)
+    grpo.Policy = policy  # 0.6.0
+    return grpo.setup(config, tokenizer, dataset, validation)
 
 
-def _start_ray() -> None:
+def start_ray() -> None:
     """A Ray of its own: NeMo-RL would join any that runs on this machine, a colleague's too."""
     ray.init(address="local", include_dashboard=False, runtime_env={"env_vars": dict(os.environ)})
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address  # NeMo-RL asks for "the" Ray of the machine
 
 
 class Machines:
@@ -108,12 +108,19 @@ class Engine(_StandIn, GenerationInterface):  # type: ignore[misc, unused-ignore
     """Stands for vLLM: samples in an actor, whose weights change at a refit only."""
 
     def __init__(
-        self, *, config: Mapping[str, Any], tokenizer: Any, policy: Mapping[str, Any], weights: Weights, **_: Any
+        self,
+        *,
+        config: Mapping[str, Any],
+        tokenizer: Any,
+        policy: Mapping[str, Any],
+        weights: Weights,
+        closes: bool = False,
+        **_: Any,
     ) -> None:
         self.cfg = config
         self._weights = weights
         sampler = ray.remote(_Sampler).options(runtime_env={"env_vars": dict(os.environ)})
-        self._sampler = sampler.remote(dict(policy), dict(config), tokenizer)
+        self._sampler = sampler.remote(dict(policy), dict(config), tokenizer, closes)
 
     def generate(self, data: Any, greedy: bool = False) -> Any:
         """Responses to a batch of prompts, as NeMo-RL's GenerationOutputSpec."""
@@ -137,12 +144,15 @@ class Engine(_StandIn, GenerationInterface):  # type: ignore[misc, unused-ignore
 class _Sampler:
     """The engine's model, in a process of its own."""
 
-    def __init__(self, policy: dict[str, Any], generation: dict[str, Any], tokenizer: Any) -> None:
+    def __init__(self, policy: dict[str, Any], generation: dict[str, Any], tokenizer: Any, closes: bool) -> None:
         torch.manual_seed(0)
         self._model = _model(policy).eval()
         self._cfg = generation
         self._stops = sorted({tokenizer.eos_token_id, *(generation["stop_token_ids"] or ())})
         self._pad = tokenizer.pad_token_id
+        ending = tokenizer(CLOSING, add_special_tokens=False)["input_ids"] if closes else []
+        self._ending = torch.tensor([*ending, tokenizer.eos_token_id] if closes else [], dtype=torch.long)
+        self._sampled = 0
 
     def load(self, weights: Tensors) -> bool:
         self._model.load_state_dict(weights)
@@ -165,12 +175,21 @@ class _Sampler:
             do_sample=not greedy,
             eos_token_id=self._stops,
             pad_token_id=self._pad,
-            return_dict_in_generate=True,
-            output_logits=True,
             **({} if greedy else options),
         )
-        new = found.sequences[:, width:]
-        logprobs = _chosen(torch.stack(found.logits, 1) / cfg["temperature"], new)
+        new = self._closed(found[:, width:])
+        whole, seen = torch.cat([prompts, new], 1), torch.cat([mask, torch.ones_like(new)], 1)
+        positions = (seen.cumsum(1) - 1).clamp(min=0)
+        logprobs = torch.cat(
+            [
+                _chosen(
+                    self._model(whole[r], attention_mask=seen[r], position_ids=positions[r]).logits[:, width - 1 : -1]
+                    / cfg["temperature"],
+                    new[r],
+                )
+                for r in _row_slices(whole, self._model)
+            ]
+        )
         is_stop = torch.isin(new, torch.tensor(self._stops))
         counts = ((is_stop.cumsum(1) - is_stop.long()) == 0).sum(1)
         output = torch.full((len(ids), width + new.shape[1]), self._pad)
@@ -187,6 +206,15 @@ class _Sampler:
             "truncated": ~is_stop.any(1),
         }
 
+    def _closed(self, new: torch.Tensor) -> torch.Tensor:
+        """The responses, every second of them with an ending and an answer if this engine gives one."""
+        size = len(self._ending)
+        for row in range(len(new)) if size else ():
+            self._sampled += 1
+            if self._sampled % 2 and size <= new.shape[1]:
+                new[row, -size:] = self._ending
+        return new
+
 
 class Policy(_StandIn, ColocatablePolicyInterface):  # type: ignore[misc, unused-ignore]
     """Stands for Megatron: AdamW, clipped gradients and the configured learning rates on one model."""
@@ -198,7 +226,7 @@ class Policy(_StandIn, ColocatablePolicyInterface):  # type: ignore[misc, unused
         tokenizer: Any,
         weights_path: str | None,
         optimizer_path: str | None,
-        init_reference_model: bool,
+        init_reference_model: bool = True,
         sent: Weights,
         **_: Any,
     ) -> None:
@@ -253,8 +281,8 @@ class Policy(_StandIn, ColocatablePolicyInterface):  # type: ignore[misc, unused
             rate = self._learning_rate()
             self._model.train()
             losses.append(0.0)
-            for first in range(0, batch.size, ROWS):
-                rows = batch.slice(first, min(batch.size, first + ROWS))
+            for part in _row_slices(batch["input_ids"], self._model):
+                rows = batch.slice(part.start, min(batch.size, part.stop))
                 loss, told = loss_fn(
                     data=rows,
                     global_valid_seqs=sequences,
@@ -331,8 +359,8 @@ class Policy(_StandIn, ColocatablePolicyInterface):  # type: ignore[misc, unused
     @torch.no_grad()  # type: ignore[untyped-decorator, unused-ignore]
     def _padded(self, model: Any, data: Any) -> torch.Tensor:
         model.eval()
-        batches = (data.slice(start, min(data.size, start + ROWS)) for start in range(0, data.size, ROWS))
-        found = torch.cat([self._next(model, rows) for rows in batches])
+        parts = _row_slices(data["input_ids"], model)
+        found = torch.cat([self._next(model, data.slice(p.start, min(data.size, p.stop))) for p in parts])
         return torch.nn.functional.pad(found, (1, 0))
 
 
@@ -343,10 +371,12 @@ def _model(policy: Mapping[str, Any], path: str | None = None) -> Any:
     return AutoModelForCausalLM.from_pretrained(path or policy["model_name"], dtype=torch.float32, **overrides)
 
 
+def _row_slices(ids: torch.Tensor, model: Any) -> Iterator[slice]:
+    """Rows [B, T] in parts whose logits fit."""
+    size = max(1, LOGITS // (ids.shape[1] * model.config.vocab_size))
+    return (slice(start, start + size) for start in range(0, len(ids), size))
+
+
 def _chosen(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of the given tokens."""
     return logits.float().log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

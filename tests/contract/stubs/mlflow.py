@@ -1,1 +1,0 @@
-"""Stands for mlflow, whose logger is off: NeMo-RL imports it in any case."""
