@@ -14,24 +14,38 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from ltrl.errors import Code, Diagnostic, LtrlError, fail
+from ltrl.references import Secret
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ltrl.errors import Position
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
     from ltrl.resolve import Resolved
     from ltrl.samples import Sample
     from ltrl.scoring import JudgeRequest, Score, ScoreRequest, Verdict
+    from ltrl.script import Script
+    from ltrl.source import Document
 
 __all__ = [
     "API",
@@ -43,18 +57,30 @@ __all__ = [
     "DataChoice",
     "DataSection",
     "EngineBackend",
+    "EngineCheck",
     "EngineChoice",
+    "EngineKey",
     "EngineSection",
+    "Explains",
+    "Fidelity",
     "Grade",
+    "ImportRow",
+    "Imported",
+    "Importing",
+    "Imports",
     "JudgeBackend",
     "JudgeChoice",
     "JudgeSection",
     "Model",
     "Note",
+    "Outage",
     "Relaunch",
     "RewardBackend",
     "RewardChoice",
     "RewardSection",
+    "RewardServer",
+    "Stage",
+    "StagedEngineBackend",
     "backends",
     "create",
     "load",
@@ -93,6 +119,7 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         defer_build=True,  # only what a document needs is built, and nested models once
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # what is wrong may be a secret
         validate_default=False,
     )
 
@@ -104,8 +131,55 @@ class _Section(Model):
     """Name of the backend; `ltrl backends` lists those installed."""
 
 
+class Outage(Model):
+    """What is done about responses that no judge told right from wrong."""
+
+    policy: Literal["mask", "retry"] = "mask"
+    """`mask`: they are left out of the loss; `retry`: the step waits and asks for them again, then masks the rest."""
+    retry_minutes: Annotated[float, Field(gt=0)] = 30.0
+    """How long `retry` goes on."""
+    retry_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """The wait before each further asking of `retry`."""
+    max_unjudged: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Largest share of a step's responses that may be left out; more stops the run and says why they are unjudged."""
+
+
+class RewardServer(Model):
+    """A reward server that scores in the engine's place: `ltrl serve reward` with this very reward."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$")] | None = None
+    """One that runs already, `http://rewards:8700`; by default the job starts its own beside the driver."""
+    token: Secret | None = None
+    """Where its token is found when the job runs: `${env:NAME}` or `${file:PATH}`; only with `url`."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where one of the job's own listens; by default any free port."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    """Processes of one of the job's own."""
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 128
+    """Requests of one environment under way at once; further ones wait."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """Longest wait for one reply; it spans the judge's own tries."""
+    patience_seconds: Annotated[float, Field(ge=0)] = 120.0
+    """How long a server may be away before responses are left unjudged."""
+
+    @model_validator(mode="after")
+    def _token_needs_url(self) -> RewardServer:
+        if self.token is not None and self.url is None:
+            raise ValueError("`token` goes with `url`: the job makes its own server's token itself")
+        return self
+
+
 class RewardSection(_Section):
     """How a response becomes a reward; the base of every reward backend's `Options`."""
+
+    def doubts(self) -> Iterable[tuple[str, str, str]]:
+        """(field, what is wrong, what to do) of options that are allowed but hardly meant; compiling warns of them."""
+        return ()
+
+    outage: Annotated[Outage, Relaunch] = Outage()
+    """Responses without a verdict."""
+    server: Annotated[RewardServer | None, Relaunch] = None
+    """Score in a server instead of in the engine's own processes."""
 
 
 class JudgeSection(_Section):
@@ -146,12 +220,13 @@ class Choice:
         if isinstance(value, str):
             value = {self.tag: value}
         if not isinstance(value, dict):
-            raise PydanticCustomError("section", "the name of a {kind} backend or its section", vars(self))
+            told = {"kind": self.kind, "hint": _known(self.kind, "")}
+            raise PydanticCustomError("section", "the name of a {kind} backend or its section", told)
         name = value.get(self.tag)
         if self.tag not in value:
             raise _error_at(self.tag, "missing", value, hint=_known(self.kind, ""))
         if not isinstance(name, str):
-            raise _error_at(self.tag, "string_type", name)
+            raise _error_at(self.tag, "string_type", name, hint=_known(self.kind, ""))
         try:
             options: type[Model] = load(self.kind, name).Options
         except LtrlError as error:  # pydantic adds where the section stands; `spec` turns it back into a diagnostic
@@ -228,6 +303,27 @@ class DataBackend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a run beside its training: a job of its own, that starts when the one before it has succeeded."""
+
+    name: str
+    """As specs name it in `stages`."""
+    command: tuple[str, ...]
+    """Its argument vector. The working directory is `stages/NAME` of the run directory, so that the bundle is in
+    `../../bundle` and the checkpoints are in `../../checkpoints`; exit status 0 means that it succeeded."""
+    before_training: bool = False
+    """Whether it comes before the training or after it."""
+    runtime: Literal["process", "ray"] = "process"
+    """As the engine's own `runtime`."""
+    nodes: int = 1
+    """Machines, unless the cluster profile says otherwise."""
+    gpus_per_node: int = 0
+    """GPUs in each, unless the cluster profile says otherwise."""
+    minutes: int = 60
+    """Wall time, unless the cluster profile says otherwise."""
+
+
 class EngineBackend(Protocol):
     """Compiles a plan into the files and the command of one training system."""
 
@@ -283,6 +379,116 @@ class EngineBackend(Protocol):
 
     def command(self, plan: Plan) -> tuple[str, ...]:
         """The driver's argument vector; its working directory is the run directory, the bundle is in `bundle/`."""
+        ...
+
+
+class StagedEngineBackend(EngineBackend, Protocol):
+    """An engine that offers more than training."""
+
+    def stages(self, plan: Plan) -> tuple[Stage, ...]:
+        """Everything that it offers beside the training, in the order in which it runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKey:
+    """One key of an engine's configuration, and what it comes from."""
+
+    key: str
+    """Dotted."""
+    value: Any
+    field: str = ""
+    """Dotted path of the spec's field, below `cluster.` of the profile's; empty for what no field decides."""
+    why: str = ""
+    """What the field's name does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCheck:
+    """One condition that an engine puts on a spec."""
+
+    id: str
+    """As its diagnostics name it: `nemo-rl:P4`."""
+    condition: str
+    """What must hold."""
+    source: str
+    """Where it would go wrong otherwise."""
+    fields: frozenset[str]
+    """Dotted paths of the fields that it looked at."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """What an engine may offer beside, for `ltrl explain`: how its configuration comes about."""
+
+    def keys(self, resolved: Resolved, layout: Layout | None) -> Iterable[EngineKey]:
+        """Every key of its configuration; without a layout, none that depends on it. Pure."""
+        ...
+
+    def checks(self, resolved: Resolved, layout: Layout | None) -> Iterable[EngineCheck]:
+        """The conditions that `check` and `check_layout` look at, with what they read of this very spec. Pure."""
+        ...
+
+
+Fidelity = Literal["exact", "closest", "not expressible"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """One setting of a foreign launcher's file, and what becomes of it."""
+
+    setting: str
+    """As the file has it: `--eps-clip 0.2`, `grpo.seed: 42`."""
+    grade: Fidelity
+    field: str = ""
+    """Dotted path of the spec's field; empty where none stands for it."""
+    value: Any = None
+    """What the field gets."""
+    key: str = ""
+    """The engine's own key; empty where there is none."""
+    note: str = ""
+    """Why it is not exact, and what happens instead."""
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A foreign launcher's file in the words of a spec."""
+
+    fields: Mapping[tuple[str, ...], Any]
+    """Values by the path of their field; those of the cluster profile below `cluster`."""
+    rows: tuple[ImportRow, ...]
+    """Every setting of the file, in its order: nothing is dropped silently."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+    """Defects of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Importing:
+    """What an engine may ask while it reads a foreign file."""
+
+    models: tuple[str, ...]
+    """Names of the models that are known."""
+    resolve: Callable[[Mapping[tuple[str, ...], Any]], Resolved]
+    """A spec with these fields and stand-ins for what it lacks; raises LtrlError when they contradict each other."""
+    load: Callable[[Path], Document]
+    """A YAML file as a document."""
+    layer: Callable[[Document, Document], Document]
+    """A document with another's values over it."""
+
+
+@runtime_checkable
+class Imports(Protocol):
+    """What an engine may offer beside, for `ltrl import`: reading the files of other launchers."""
+
+    @staticmethod
+    def import_script(script: Script, importing: Importing) -> Imported | None:
+        """The run that a shell script starts; None for a script that starts none that is known here."""
+        ...
+
+    @staticmethod
+    def import_config(document: Document, importing: Importing) -> Imported | None:
+        """The run that a configuration describes; None for one that is not of this engine."""
         ...
 
 

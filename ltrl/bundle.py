@@ -7,21 +7,38 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ltrl import __version__
+from ltrl import __version__, container
 from ltrl.backend import EngineSection, Model, backends, load, named
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.plan import Artifact, Plan
+from ltrl.scoring import chat_format_owner
+from ltrl.spec import Experiment
 
-__all__ = ["LOCK", "Bundle", "artifacts", "backends_used", "read", "write"]
+__all__ = [
+    "LOCK",
+    "SWEEP",
+    "Bundle",
+    "SweepBundle",
+    "artifacts",
+    "backends_used",
+    "is_sweep",
+    "read",
+    "read_sweep",
+    "write",
+    "write_sweep",
+]
 
 LOCK = "ltrl.lock.json"
 """The manifest; written last, so that a directory with one is a whole bundle."""
+
+SWEEP = "sweep.json"
+"""What a directory with the bundles of a sweep holds beside them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,19 @@ class Bundle:
         return (self.path / relative).read_bytes().decode()
 
 
+@dataclass(frozen=True)
+class SweepBundle:
+    """The bundles of all cells of a sweep, in one directory."""
+
+    path: Path
+    id: str
+    at_once: int | None
+    """Most cells that run at the same time."""
+    cells: tuple[Bundle, ...]
+    values: tuple[Mapping[str, Any], ...]
+    """The swept fields of each cell, by dotted path."""
+
+
 def artifacts(plan: Plan, files: Iterable[Artifact]) -> tuple[Artifact, ...]:
     """All files of a bundle: copies of what was written, what follows from it, the given ones, and last the manifest.
 
@@ -86,17 +116,21 @@ def artifacts(plan: Plan, files: Iterable[Artifact]) -> tuple[Artifact, ...]:
         "fingerprint": resolved.fingerprint,
         "ltrl": __version__,
         "backends": backends_used(resolved.spec),
+        "container": container.manifest(resolved.cluster.container) if resolved.cluster.container else None,
         "sources": sources,
         "files": {a.path: hashlib.sha256(a.data).hexdigest() for a in whole},
     }
     return (*whole, Artifact(LOCK, _json(lock)))
 
 
-def backends_used(spec: Model) -> dict[str, dict[str, str]]:
-    """Distribution and version of every backend that the spec names, by `<kind>.<name>`."""
+def backends_used(spec: Experiment) -> dict[str, dict[str, str]]:
+    """Distribution and version of every backend that the spec names, by `<kind>.<name>`; a plugin's chat format too."""
     owners = {(info.kind, info.name): info for info in backends()}
     used = [owners[chosen] for chosen in sorted(set(_chosen(spec)))]
-    return {f"{i.kind}.{i.name}": {"distribution": i.distribution, "version": i.version} for i in used}
+    found = {f"{i.kind}.{i.name}": {"distribution": i.distribution, "version": i.version} for i in used}
+    if owner := chat_format_owner(spec.model.chat_format):
+        found[f"chat-format.{spec.model.chat_format}"] = {"distribution": owner[0], "version": owner[1]}
+    return found
 
 
 def write(files: tuple[Artifact, ...], directory: Path, *, replace: bool = False) -> tuple[Bundle, bool]:
@@ -105,9 +139,9 @@ def write(files: tuple[Artifact, ...], directory: Path, *, replace: bool = False
     It appears whole or not at all. Raises LtrlError when the directory holds anything else and `replace` is not set.
     """
     directory = Path(os.path.abspath(directory))
+    if directory.exists() and _same(files, directory):
+        return read(directory), False
     if directory.exists() and not replace:
-        if _same(files, directory):
-            return read(directory), False
         hint = "`--replace` overwrites it, `-o DIR` writes elsewhere"
         what = "a different bundle" if (directory / LOCK).exists() else "something else"
         raise fail(Code.BUNDLE_EXISTS, f"`{_shown(directory)}` holds {what}", hint=hint)
@@ -131,6 +165,48 @@ def write(files: tuple[Artifact, ...], directory: Path, *, replace: bool = False
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return read(directory), True
+
+
+def write_sweep(
+    directory: Path,
+    *,
+    sweep_id: str,
+    at_once: int | None,
+    cells: Iterable[tuple[str, Mapping[str, Any], tuple[Artifact, ...]]],
+    replace: bool = False,
+) -> SweepBundle:
+    """The bundles of a sweep's cells (name, values, files), each in a directory below the given one.
+
+    Cells that are no longer in the sweep are taken away; equal ones are left alone.
+    """
+    directory = Path(os.path.abspath(directory))
+    if directory.exists() and not (directory / SWEEP).is_file() and not replace:
+        raise fail(Code.BUNDLE_EXISTS, f"`{_shown(directory)}` holds something else", hint="`-o DIR` writes elsewhere")
+    made, every = [], list(cells)
+    for name, _, files in every:
+        made.append(write(files, directory / name, replace=True)[0])
+    listed = [{"name": name, "values": dict(values)} for name, values, _ in every]
+    (directory / SWEEP).write_text(_json({"format": 1, "id": sweep_id, "at_once": at_once, "cells": listed}))
+    for gone in {p.parent for p in directory.glob(f"*/{LOCK}")} - {bundle.path for bundle in made}:
+        shutil.rmtree(gone)
+    return SweepBundle(directory, sweep_id, at_once, tuple(made), tuple(values for _, values, _ in every))
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a directory holds the bundles of a sweep."""
+    return (path / SWEEP).is_file()
+
+
+def read_sweep(path: Path) -> SweepBundle:
+    """The bundles in a directory that `write_sweep` made; raises LtrlError when a file is not as it was compiled."""
+    path = Path(os.path.abspath(path))
+    try:
+        data = json.loads((path / SWEEP).read_bytes())
+        cells = tuple(read(path / cell["name"]) for cell in data["cells"])
+        values = tuple(cell["values"] for cell in data["cells"])
+        return SweepBundle(path, data["id"], data["at_once"], cells, values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise fail(Code.NOT_A_BUNDLE, f"`{_shown(path)}` is not a compiled sweep: {error}") from None
 
 
 def read(path: Path) -> Bundle:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 
-__all__ = ["Code", "Diagnostic", "LtrlError", "Position", "Source", "fail", "raise_if_any", "unreadable"]
+__all__ = ["Code", "Diagnostic", "LtrlError", "Position", "Source", "fail", "in_order", "raise_if_any", "unreadable"]
+
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 class Code(StrEnum):
@@ -35,16 +39,45 @@ class Code(StrEnum):
     ENGINE_LIMIT = "LTRL024"
     MEMORY = "LTRL025"
     PAYLOAD = "LTRL026"
+    UNSET_REFERENCE = "LTRL027"
+    SECRET = "LTRL028"
+    BAD_REFERENCE = "LTRL029"
     BUNDLE_EXISTS = "LTRL030"
     NOT_A_BUNDLE = "LTRL031"
     UNWRITABLE = "LTRL032"
+    SBATCH_OPTION = "LTRL033"
+    SWEEP = "LTRL034"
+    STAGE = "LTRL035"
+    NO_SLURM = "LTRL036"
     UNKNOWN_RUN = "LTRL040"
     RUN_BUSY = "LTRL041"
     SUBMIT_FAILED = "LTRL042"
     RESUME_REFUSED = "LTRL043"
+    FORK_REFUSED = "LTRL044"
+    UNKNOWN_CHECKPOINT = "LTRL045"
     BAD_DATA = "LTRL050"
     BAD_CHECKPOINT = "LTRL051"
     TRAINING_COLLAPSED = "LTRL052"
+    CANCEL_FAILED = "LTRL053"
+    NO_LOGS = "LTRL054"
+    MOCK = "LTRL055"
+    SUBMIT_UNCERTAIN = "LTRL056"
+    NOT_COMPARABLE = "LTRL070"
+    GIT = "LTRL071"
+    UNKNOWN_PATH = "LTRL075"
+    FILE_EXISTS = "LTRL076"
+    NOT_IMPORTED = "LTRL077"
+    SCRIPT_DEFECT = "LTRL079"
+    POINTLESS_REWARD = "LTRL080"
+    BAD_ROLLOUTS = "LTRL081"
+    OTHER_SCORES = "LTRL082"
+    BAD_RUBRIC = "LTRL083"
+    DOUBTFUL_RUBRIC = "LTRL084"
+    JUDGE_OUTAGE = "LTRL085"
+    INSECURE = "LTRL086"
+    CANNOT_LISTEN = "LTRL087"
+    SERVER_DOWN = "LTRL088"
+    OTHER_REWARD = "LTRL089"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +89,11 @@ class Source:
     text: str
     label: str = ""
     """Machine-independent name used in bundles: the path relative to the main spec's directory."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Its lines, without their ends and without a byte order mark."""
+        return _lines(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +108,12 @@ class Position:
 
     def __str__(self) -> str:
         return f"{self.source.name}:{self.line}:{self.column}"
+
+    @property
+    def line_text(self) -> str:
+        """The line that it is in; a byte order mark is no part of it."""
+        lines = self.source.lines
+        return lines[self.line - 1] if self.line <= len(lines) else ""
 
     @property
     def label(self) -> str:
@@ -98,6 +142,10 @@ class LtrlError(Exception):
         super().__init__("; ".join(d.message for d in diagnostics))
         self.diagnostics = diagnostics
 
+    def __reduce__(self) -> tuple[type[LtrlError], tuple[Diagnostic, ...]]:
+        """Whole in another process: an exception's own way keeps the message alone."""
+        return type(self), self.diagnostics
+
 
 def fail(code: Code, message: str, position: Position | None = None, *, hint: str | None = None) -> LtrlError:
     """An error with one diagnostic, to be raised."""
@@ -114,7 +162,17 @@ def raise_if_any(diagnostics: Iterable[Diagnostic]) -> None:
     """Raises when an error is among the diagnostics; all are reported, in order of position."""
     found = tuple(diagnostics)
     if any(d.severity == "error" for d in found):
-        raise LtrlError(*sorted(found, key=_order))
+        raise LtrlError(*in_order(found))
+
+
+def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """The diagnostics by position."""
+    return tuple(sorted(diagnostics, key=_order))
+
+
+@lru_cache(maxsize=64)  # every position of a file asks
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(_LINE_END.split(text.removeprefix("\ufeff")))
 
 
 def _order(diagnostic: Diagnostic) -> tuple[str, int, int]:

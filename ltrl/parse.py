@@ -1,284 +1,255 @@
 """From a Document to a checked model; every mistake in the user's words, at its line.
 
-pydantic finds the mistakes, this module says them: where (from the document's positions), what (pydantic's English
-rewritten) and what to do (the nearest name, the allowed values, the level where a key belongs).
+pydantic finds the mistakes, this module says them: where (from the document's positions), what (`ltrl.words` has
+pydantic's English in ours) and what to do (the nearest name, the allowed values, the level where a key belongs).
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import types
+import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, TypeVar
 
 import pydantic
 from pydantic_core import ErrorDetails
 
-from ltrl.backend import Choice, Model, load
-from ltrl.errors import Code, Diagnostic, LtrlError, Position
-from ltrl.source import Document, Keys
+from ltrl import names, words
+from ltrl.backend import Model
+from ltrl.errors import Code, Diagnostic, LtrlError, raise_if_any
+from ltrl.leaks import COVER, covered
+from ltrl.references import Malformed, Treatment, find, names_a_secret, place, resolve
+from ltrl.slots import child, fields_of, slot
+from ltrl.source import Document, Keys, plain, put, walk, written_out
 
-__all__ = ["fields_of", "parse"]
+__all__ = ["fields_of", "parse", "wrong_kind"]
 
 M = TypeVar("M", bound=Model)
-
-ELSEWHERE = {
-    "max_total_sequence_length": "context.total",
-    "max_new_tokens": "context.response",
-    "max_input_seq_length": "context.prompt",
-    "num_prompts_per_step": "algorithm.prompts_per_step",
-    "rollout_batch_size": "algorithm.prompts_per_step",
-    "num_generations_per_prompt": "algorithm.group_size",
-    "n_samples_per_prompt": "algorithm.group_size",
-    "max_num_steps": "algorithm.steps",
-    "num_rollout": "algorithm.steps",
-    "train_global_batch_size": "algorithm.batch_size",
-    "global_batch_size": "algorithm.batch_size",
-    "ratio_clip_min": "algorithm.clip.low",
-    "eps_clip": "algorithm.clip.low",
-    "ratio_clip_max": "algorithm.clip.high",
-    "eps_clip_high": "algorithm.clip.high",
-    "reference_policy_kl_penalty": "algorithm.kl.coefficient",
-    "kl_loss_coef": "algorithm.kl.coefficient",
-    "learning_rate": "optimizer.lr",
-    "tensor_model_parallel_size": "parallelism.tensor",
-    "pipeline_model_parallel_size": "parallelism.pipeline",
-    "context_parallel_size": "parallelism.context",
-    "expert_model_parallel_size": "parallelism.expert",
-    "rubric_reward_ratio": "reward.eta",
-    "save_period": "checkpoint.every_steps",
-    "save_interval": "checkpoint.every_steps",
-    "val_period": "validation.every_steps",
-    "eval_interval": "validation.every_steps",
-    "model_name": "model.base",
-    "gpu_memory_utilization": "rollout.gpu_memory",
-    "num_nodes": "nodes in the cluster profile",
-    "partition": "slurm.partition in the cluster profile",
-}
-"""What NeMo-RL, slime and the reference scripts call our fields."""
 
 
 def parse(document: Document, model: type[M]) -> M:
     """The model's instance for a document; raises LtrlError with every mistake, each at its place."""
+    values = _Values(document, model)
+    found: list[Diagnostic] = []
+    made: M | None = None
     kind = typing.get_args(model.model_fields["kind"].annotation)[0] if "kind" in model.model_fields else None
-    written = document.data.get("kind", kind)
+    written = values.data.get("kind", kind)
     if kind is not None and written != kind:
-        message = f"this is `kind: {written}`, expected `kind: {kind}`"
-        raise LtrlError(Diagnostic(Code.WRONG_KIND, message, document.at(("kind",))))
-    try:
-        return model.model_validate_json(json.dumps(document.data))
-    except pydantic.ValidationError as error:
-        found = [_diagnostic(document, model, details) for details in error.errors(include_url=False)]
-    unique = {(d.code, d.message, d.position): d for d in found}
-    raise LtrlError(*sorted(unique.values(), key=_place))
+        found.append(wrong_kind(document, written, kind))
+    else:
+        try:
+            made = model.model_validate_json(json.dumps(values.data))
+        except pydantic.ValidationError as error:
+            found += values.diagnostics(error)
+    raise_if_any(covered(_distinct([*document.mistakes, *values.mistakes], found), values.secrets))
+    assert made is not None, "pydantic finds a mistake or makes the model"
+    return made
 
 
-def fields_of(model: type[Model], path: Keys, data: Any) -> type[Model] | None:
-    """The model that describes the mapping at a path, following the backends that the document
-    (from its root) chooses; None if none does."""
-    current: Any = model
+def wrong_kind(document: Document, written: object, *kinds: str) -> Diagnostic:
+    """The mistake of a file that is not of a kind that can be used here."""
+    expected = " or ".join(f"`kind: {kind}`" for kind in kinds)
+    message = f"this is `kind: {written}`, expected {expected}"
+    hint = names.close_to(written, kinds)
+    if hint is None and written == "cluster":
+        hint = "a cluster profile goes with a spec: `ltrl check SPEC --cluster FILE`"
+    return Diagnostic(Code.WRONG_KIND, message, document.at(("kind",)), hint or f"write {expected}")
+
+
+def _distinct(first: Iterable[Diagnostic], then: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Each mistake once; where one was found in the text itself, what follows from it says nothing more."""
+    told = {(d.code, d.message, d.position): d for d in first}
+    taken = {(p.source.name, p.line, p.column) for d in told.values() if (p := d.position)}
+    for d in then:
+        p = d.position
+        if p is None or (p.source.name, p.line, p.column) not in taken:
+            told[d.code, d.message, d.position] = d
+    return list(told.values())
+
+
+class _Values:
+    """A document's values with references resolved, and what is wrong with them."""
+
+    def __init__(self, document: Document, model: type[Model]) -> None:
+        self.document = document
+        self.model = model
+        self.data: Any = document.data
+        self.mistakes: list[Diagnostic] = []
+        self.unresolved: set[Keys] = set()
+        """Where a reference leads nowhere; what else is wrong with such a value is not known."""
+        self.secrets: set[str] = set()
+        """Secrets that are written out, by no form of their own but by where they stand."""
+        texts = [(path, value) for path, value in walk(document.data) if isinstance(value, str)]
+        # A section's backend is named by a reference too, perhaps, and says what its other fields are.
+        for path, text in sorted(texts, key=lambda leaf: (len(leaf[0]), leaf[0][-1:] not in (("backend",), ("name",)))):
+            self._look_at(path, text)
+
+    def _look_at(self, path: Keys, text: str) -> None:
+        has_secret_name = names_a_secret(str(path[-1]))
+        if "${" not in text and (not has_secret_name or COVER in text):
+            return
+        found = slot(self.model, path, self.data)
+        where = self.document.at(path)
+        if Treatment.SECRET in found.treatments:
+            return  # its pattern says it all
+        if "${" not in text:
+            if Treatment.LATE in found.treatments and text:
+                self.secrets.add(text)
+                self.mistakes.append(written_out(f"the secret `{words.dotted(path)}`", where))
+            return
+        if Treatment.SHELL in found.treatments:
+            if start := re.search(r"\$\{(env|file):[^}]*\}?", text):
+                message = f"`{start[0]}` means nothing to a shell"
+                hint = "a shell line reads its variables itself, `$NAME`; `environment` gives them to the job"
+                at = place(where, start[0])
+                self.mistakes.append(Diagnostic(Code.BAD_REFERENCE, message, at, hint))
+            return
+        try:
+            references = list(find(text))
+            if Treatment.LATE in found.treatments:
+                if has_secret_name and any(reference.default for reference in references):
+                    self.mistakes.append(written_out(f"a default of the secret `{words.dotted(path)}`", where))
+                    self.secrets |= {reference.default for reference in references if reference.default}
+                return
+            if not references:
+                return
+            value: Any = resolve(text, where)
+            if references[0].text == text and not _is_text(found.annotation):
+                value = plain(value)
+            self.data = put(self.data, path, value)
+        except Malformed as error:
+            self.unresolved.add(path)
+            self.mistakes.append(Diagnostic(Code.BAD_REFERENCE, str(error), place(where, error.text), error.hint))
+        except LtrlError as error:
+            self.unresolved.add(path)
+            self.mistakes += error.diagnostics
+
+    def diagnostics(self, error: pydantic.ValidationError) -> Iterator[Diagnostic]:
+        """What pydantic found, in our words."""
+        for details in error.errors(include_url=False):
+            path = self._without_branches(tuple(step for step in details["loc"] if step != "[key]"))
+            is_counted = details["type"] == "too_short"  # pydantic leaves out items with mistakes of their own
+            if is_counted and len(_inside(self.data, path) or ()) >= details["ctx"]["min_length"]:
+                continue
+            value = details["input"]
+            is_covered = isinstance(value, str) and COVER in value and details["type"] != "extra_forbidden"
+            if path not in self.unresolved and not is_covered:
+                yield self._diagnostic(path, details)
+
+    def _diagnostic(self, path: Keys, error: ErrorDetails) -> Diagnostic:
+        is_key = "[key]" in error["loc"]
+        context = error.get("ctx", {})
+        match error["type"]:
+            case "missing" if path and isinstance(path[-1], int):  # an item of a list with a fixed number of them
+                items = typing.get_args(slot(self.model, path[:-1], self.data).annotation)
+                return self._miscounted(path[:-1], str(len(items)))
+            case "missing":
+                return self._missing(path, context.get("hint"))
+            case "extra_forbidden":
+                return self._unknown(path)
+            case "too_short" | "too_long":
+                return self._miscounted(path, words.expected(error["type"], context, "")[0])
+            case "value_error" | "assertion_error":  # raised by a model's own validator, in the user's words
+                return self._refused(path, str(context["error"]))
+        document = self.document
+        if error["type"] in set(Code):  # a backend that does not load, said by the registry
+            return Diagnostic(Code(error["type"]), str(context["message"]), document.at(path), context["hint"])
+        value = path[-1] if is_key else error["input"]
+        if Treatment.SECRET in slot(self.model, path, self.data).treatments and isinstance(value, str):
+            self.secrets.add(value)
+            return written_out(f"the secret `{words.dotted(path)}`", document.at(path))
+        expected, is_type = words.expected(error["type"], context, error["msg"])
+        code = Code.WRONG_TYPE if is_type else Code.INVALID_VALUE
+        name = words.dotted(path[:-1] if is_key else path)
+        message = f"the name {words.shown(value)} under `{name}`" if is_key else f"`{name}` is {words.shown(value)}"
+        where = document.at(path, key=is_key)
+        written = where.line_text[where.column - 1 :][: where.width]
+        hint = context.get("hint") or words.hint(error["type"], context, value, written) or self._meaning(path)
+        return Diagnostic(code, f"{message}, expected {expected}", where, hint)
+
+    def _without_branches(self, path: Keys) -> Keys:
+        """The path without the names that pydantic gives to the members of a union."""
+        real: Keys = ()
+        for i, step in enumerate(path):
+            around = _inside(self.data, real)
+            is_there = isinstance(around, dict) and (step in around or i == len(path) - 1)
+            if is_there or isinstance(step, int) or fields_of(self.model, real, self.data):
+                real = (*real, step)
+        return real
+
+    def _meaning(self, path: Keys) -> str | None:
+        found = slot(self.model, path, self.data)
+        if isinstance(found.annotation, type) and issubclass(found.annotation, Model):
+            listed = ", ".join(f"`{name}`" for name in found.annotation.model_fields)
+            return f"fields of `{found.field}`: {listed}"
+        return f"`{found.field}`: {words.first(found.description)}" if found.description else None
+
+    def _miscounted(self, path: Keys, expected: str) -> Diagnostic:
+        has = words.counted(len(_inside(self.data, path)), "item")
+        message = f"`{words.dotted(path)}` has {has}, expected {expected}"
+        return Diagnostic(Code.INVALID_VALUE, message, self.document.at(path), self._meaning(path))
+
+    def _refused(self, path: Keys, message: str) -> Diagnostic:
+        """A validator's message, at the field inside its section that it names."""
+        if fields_of(self.model, path, self.data) is None:
+            message = f"`{words.dotted(path)}` {message}"
+        named = re.findall(r"`([a-z_]+)(?:: [^`]*)?`", message)
+        written = [(*path, name) for name in named if (*path, name) in self.document.values]
+        where = self.document.at(written[0]) if written else self.document.at(path)
+        return Diagnostic(Code.INVALID_VALUE, message, where, self._meaning(written[0] if written else path))
+
+    def _missing(self, path: Keys, hint: str | None) -> Diagnostic:
+        *around, name = path
+        section = words.dotted(around)
+        owner = fields_of(self.model, tuple(around), self.data)
+        info = owner.model_fields.get(str(name)) if owner else None
+        if info and len(only := typing.get_args(info.annotation)) == 1 and isinstance(only[0], str):
+            hint = f"write `{name}: {only[0]}`"
+        if info and info.description:
+            hint = hint or f"`{name}`: {words.first(info.description)}"
+        place = f" in `{section}`" if section else ""
+        document = self.document
+        position = document.at(tuple(around), key=bool(around))
+        if not around:  # the root has no key of its own: point at the first line that is written
+            written = document.keys.values()
+            position = min(written, key=lambda p: (p.source != document.sources[0], p.line), default=position)
+        return Diagnostic(Code.MISSING_FIELD, f"missing field `{name}`{place}", position, hint)
+
+    def _unknown(self, path: Keys) -> Diagnostic:
+        *around, name = path
+        section = words.dotted(around)
+        owner = fields_of(self.model, tuple(around), self.data)
+        here = list(owner.model_fields) if owner else []
+        where = f"in `{section}`" if section else "at the top level"
+        hint = names.instead(str(name), here, section, self._everywhere)
+        position = self.document.at(path, key=True)
+        return Diagnostic(Code.UNKNOWN_FIELD, f"unknown field `{name}` {where}", position, hint)
+
+    @cached_property
+    def _everywhere(self) -> list[tuple[str, str]]:
+        return list(self._all_fields())
+
+    def _all_fields(self, path: Keys = ()) -> Iterator[tuple[str, str]]:
+        """(section, field) of every field, in the sections that the document's backends choose."""
+        owner = fields_of(self.model, path, self.data)
+        if owner is None:
+            return
+        for name in owner.model_fields:
+            yield words.dotted(path), name
+        for name in owner.model_fields:
+            yield from self._all_fields((*path, name))
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a value of this type may be any text."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return all(isinstance(a, str) for a in typing.get_args(annotation))
+    return annotation is str
+
+
+def _inside(data: Any, path: Keys) -> Any:
     for step in path:
-        if isinstance(current, type) and issubclass(current, Model):
-            info = current.model_fields.get(str(step))
-            if info is None:
-                return None
-            current = _with_metadata(info)
-        else:
-            current = _item_type(current)
-        data = _child(data, step)
-        current = _concrete(current, data)
-        if current is None:
-            return None
-    return current if isinstance(current, type) and issubclass(current, Model) else None
-
-
-def _with_metadata(info: pydantic.fields.FieldInfo) -> Any:
-    choice = next((m for m in info.metadata if isinstance(m, Choice)), None)
-    return choice or info.annotation
-
-
-def _item_type(annotation: Any) -> Any:
-    arguments = [a for a in typing.get_args(annotation) if a is not Ellipsis]
-    return arguments[-1] if arguments else None
-
-
-def _concrete(annotation: Any, data: Any) -> Any:
-    """The type behind Annotated, Optional and backend choices."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        choice = next((m for m in annotation.__metadata__ if isinstance(m, Choice)), None)
-        return _concrete(choice or annotation.__origin__, data)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        models = [_concrete(a, data) for a in typing.get_args(annotation) if a is not type(None)]
-        return next((m for m in models if isinstance(m, type) and issubclass(m, Model)), models[0])
-    if isinstance(annotation, Choice):
-        name = data.get(annotation.tag) if isinstance(data, dict) else data
-        try:
-            return load(annotation.kind, name).Options if isinstance(name, str) else None
-        except LtrlError:
-            return None
-    return annotation
-
-
-def _child(data: Any, step: str | int) -> Any:
-    if isinstance(data, dict):
-        return data.get(str(step))
-    if isinstance(data, list) and isinstance(step, int) and step < len(data):
-        return data[step]
-    return None
-
-
-def _diagnostic(document: Document, model: type[Model], error: ErrorDetails) -> Diagnostic:
-    path: Keys = tuple(step for step in error["loc"] if step != "[key]")
-    is_key = "[key]" in error["loc"]
-    match error["type"]:
-        case "missing":
-            return _missing(document, model, path, error.get("ctx", {}).get("hint"))
-        case "extra_forbidden":
-            return _unknown(document, model, path)
-    context = error.get("ctx", {})
-    if error["type"] in set(Code):  # a backend that does not load, said by the registry
-        return Diagnostic(Code(error["type"]), str(context["message"]), document.at(path), context["hint"])
-    if error["type"] == "value_error":  # raised by a model's own validator, in the user's words
-        return Diagnostic(Code.INVALID_VALUE, str(context["error"]), document.at(path))
-    name = ".".join(str(step) for step in path)
-    value = path[-1] if is_key else error["input"]
-    expected, is_type = _expected(error["type"], context, error["msg"])
-    code = Code.WRONG_TYPE if is_type else Code.INVALID_VALUE
-    message = f"the name {_shown(value)} under `{name}`" if is_key else f"`{name}` is {_shown(value)}"
-    return Diagnostic(code, f"{message}, expected {expected}", document.at(path, key=is_key), _hint(error, value))
-
-
-def _missing(document: Document, model: type[Model], path: Keys, hint: str | None) -> Diagnostic:
-    *around, name = path
-    section = ".".join(str(step) for step in around)
-    owner = fields_of(model, tuple(around), document.data)
-    info = owner.model_fields.get(str(name)) if owner else None
-    if info and info.description:
-        hint = hint or f"`{name}`: {info.description.splitlines()[0]}"
-    place = f" in `{section}`" if section else ""
-    position = document.at(tuple(around), key=bool(around))
-    if not around:  # the root has no key of its own: point at the first line that is written
-        position = min(
-            document.keys.values(), key=lambda p: (p.source != document.sources[0], p.line), default=position
-        )
-    return Diagnostic(Code.MISSING_FIELD, f"missing field `{name}`{place}", position, hint)
-
-
-def _unknown(document: Document, model: type[Model], path: Keys) -> Diagnostic:
-    *around, name = path
-    section = ".".join(str(step) for step in around)
-    owner = fields_of(model, tuple(around), document.data)
-    names = list(owner.model_fields) if owner else []
-    where = f"in `{section}`" if section else "at the top level"
-    hint = _where_instead(str(name), names, section, list(_all_fields(document, model)))
-    return Diagnostic(Code.UNKNOWN_FIELD, f"unknown field `{name}` {where}", document.at(path, key=True), hint)
-
-
-def _where_instead(name: str, names: list[str], section: str, everywhere: list[tuple[str, str]]) -> str:
-    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.7):
-        return f"did you mean `{close[0]}`?"
-    if homes := [home for home, field in everywhere if field == name and home != section]:
-        return f"`{name}` belongs {f'under `{homes[0]}`' if homes[0] else 'at the top level'}"
-    if name in ELSEWHERE:
-        return f"here this is `{ELSEWHERE[name]}`"
-    if close := difflib.get_close_matches(name, [field for _, field in everywhere], n=1, cutoff=0.8):
-        home = next(home for home, field in everywhere if field == close[0])
-        return f"did you mean `{f'{home}.' if home else ''}{close[0]}`?"
-    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.5):
-        return f"did you mean `{close[0]}`?"
-    listed = ", ".join(f"`{n}`" for n in names)
-    return f"fields here: {listed}" if listed else "this section has no fields"
-
-
-def _all_fields(document: Document, model: type[Model], path: Keys = ()) -> Iterator[tuple[str, str]]:
-    """(section, field) of every field, in the sections that the document's backends choose."""
-    owner = fields_of(model, path, document.data)
-    if owner is None:
-        return
-    for name in owner.model_fields:
-        yield ".".join(map(str, path)), name
-    for name in owner.model_fields:
-        yield from _all_fields(document, model, (*path, name))
-
-
-def _place(diagnostic: Diagnostic) -> tuple[str, int, int]:
-    position: Position | None = diagnostic.position
-    return (position.source.name, position.line, position.column) if position else ("", 0, 0)
-
-
-_TYPES: dict[str, str] = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_type": "`true` or `false`",
-    "bool_parsing": "`true` or `false`",
-    "string_type": "text",
-    "dict_type": "`field: value` lines",
-    "model_type": "`field: value` lines",
-    "model_attributes_type": "`field: value` lines",
-    "list_type": "a list",
-    "tuple_type": "a list",
-}
-
-_VALUES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "greater_than": lambda c: f"more than {c['gt']:g}",
-    "greater_than_equal": lambda c: f"at least {c['ge']:g}",
-    "less_than": lambda c: f"less than {c['lt']:g}",
-    "less_than_equal": lambda c: f"at most {c['le']:g}",
-    "literal_error": lambda c: str(c["expected"]).replace("'", "`"),
-    "finite_number": lambda _: "a finite number",
-    "string_pattern_mismatch": lambda c: f"text of the form `{c['pattern']}`",
-    "too_short": lambda c: f"at least {c['min_length']} items",
-    "too_long": lambda c: f"at most {c['max_length']} items",
-    "string_too_short": lambda c: f"at least {c['min_length']} characters",
-}
-
-
-def _expected(kind: str, context: dict[str, Any], fallback: str) -> tuple[str, bool]:
-    """What was expected, and whether the mistake is one of type."""
-    if kind in _TYPES:
-        return _TYPES[kind], True
-    if kind in _VALUES:
-        return _VALUES[kind](context), False
-    if kind == "missing_argument":
-        return "more items", False
-    return fallback[:1].lower() + fallback[1:], kind == "section"
-
-
-def _hint(error: ErrorDetails, value: Any) -> str | None:
-    context = error.get("ctx", {})
-    if error["type"] == "literal_error" and isinstance(value, str):
-        close = difflib.get_close_matches(
-            value, str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", "), n=1
-        )
-        return f"did you mean `{close[0]}`?" if close else None
-    if error["type"] == "bool_type" and isinstance(value, str) and value.lower() in ("yes", "no", "on", "off"):
-        return f"write `{'true' if value.lower() in ('yes', 'on') else 'false'}`: in YAML 1.2 `{value}` is text"
-    if error["type"] in ("int_type", "float_type") and isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return None
-        return "leave out the quotes"
-    return None
-
-
-def _shown(value: Any) -> str:
-    """A value as the user knows it, with its type where that is what is wrong."""
-    match value:
-        case None:
-            return "empty"
-        case bool():
-            return f"`{str(value).lower()}`"
-        case str():
-            return f'`"{value}"`' if len(value) <= 60 else f'`"{value[:57]}…"`'
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case _:
-            return f"`{value}`"
+        data = child(data, step)
+    return data

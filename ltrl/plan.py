@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ltrl import memory
-from ltrl.backend import create
+from ltrl.backend import Stage, create
 from ltrl.errors import Code, Diagnostic, fail, raise_if_any
 from ltrl.memory import Layout, MemoryEstimate
 from ltrl.resolve import Resolved
+from ltrl.stages import TRAIN
 
 __all__ = [
     "PAYLOAD",
@@ -155,6 +156,8 @@ class Plan:
     """None on machines without GPUs."""
     launch: LaunchRequest
     warnings: tuple[Diagnostic, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    """Those beside the training that the spec asks for, in order, with their machines and time."""
 
     @property
     def microbatches(self) -> Microbatches | None:
@@ -193,6 +196,8 @@ class Plan:
             "steps": self.resolved.spec.algorithm.steps,
             "cluster": self.resolved.cluster_name,
             "launch": {**asdict(self.launch), "command": list(self.launch.command)},
+            "stages": list(self.resolved.spec.stages),
+            "stage_launches": {s.name: {**asdict(s), "command": list(s.command)} for s in self.stages},
             "layout": asdict(self.layout),
             "batches": asdict(self.batches),
             "microbatches": asdict(self.microbatches) if self.microbatches else None,
@@ -204,12 +209,40 @@ def plan(resolved: Resolved) -> Plan:
     """The plan of a run; raises LtrlError with everything that its engine or its machines would refuse."""
     engine = create(resolved.engine)
     resolved = engine.adapted(resolved)
-    found = tuple(engine.check(resolved))
+    found = (*engine.check(resolved), *_doubts(resolved))
     raise_if_any(found)
     layout, estimate = _layout(resolved)
     warnings = (*found, *_tightness(resolved, layout, estimate))
     draft = Plan(resolved, layout, _batches(resolved), estimate, _launch(resolved, ()), warnings)
-    return replace(draft, launch=_launch(resolved, engine.command(draft)))
+    stages = _stages(resolved, getattr(engine, "stages", lambda _: ())(draft))
+    return replace(draft, launch=_launch(resolved, engine.command(draft)), stages=stages)
+
+
+def _stages(resolved: Resolved, offered: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages that the spec asks for, as the cluster profile wants them; raises LtrlError when there is no such."""
+    before = [stage.name for stage in offered if stage.before_training]
+    order = [*before, TRAIN, *(stage.name for stage in offered if not stage.before_training)]
+    wanted, wrong = resolved.spec.stages, []
+    for i, name in enumerate(wanted):
+        message = None
+        if name not in order:
+            message = f"`{resolved.engine.name}` has no stage `{name}`"
+        elif name in wanted[:i]:
+            message = f"the stage `{name}` is named twice"
+        elif any(order.index(name) < order.index(earlier) for earlier in wanted[:i] if earlier in order):
+            message = f"the stage `{name}` comes before `{wanted[i - 1]}`"
+        if message:
+            hint = f"its stages, in order: {', '.join(f'`{n}`' for n in order)}"
+            wrong.append(Diagnostic(Code.STAGE, message, resolved.at(f"stages.{i}"), hint))
+    raise_if_any(wrong)
+    named = {stage.name: stage for stage in offered}
+    asked = {name: request.model_dump(exclude_none=True) for name, request in resolved.cluster.stages.items()}
+    return tuple(replace(named[name], **asked.get(name, {})) for name in wanted if name != TRAIN)
+
+
+def _doubts(resolved: Resolved) -> Iterable[Diagnostic]:
+    for field, message, hint in resolved.spec.reward.doubts():
+        yield Diagnostic(Code.POINTLESS_REWARD, message, resolved.at(f"reward.{field}"), hint, severity="warning")
 
 
 def _tightness(resolved: Resolved, layout: Layout, estimate: MemoryEstimate | None) -> Iterable[Diagnostic]:

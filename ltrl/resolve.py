@@ -10,11 +10,13 @@ from typing import Any
 
 from ltrl.backend import EngineSection, Grade, Model
 from ltrl.catalog import ModelCard
-from ltrl.errors import Code, Diagnostic, Position, raise_if_any
+from ltrl.errors import Code, Diagnostic, Position, fail, raise_if_any
+from ltrl.names import close_to
+from ltrl.scoring import chat_formats
 from ltrl.source import Document, Keys, walk
 from ltrl.spec import ClusterProfile, Experiment
 
-__all__ = ["Lengths", "Resolved", "graded", "resolve"]
+__all__ = ["Lengths", "Resolved", "derived", "graded", "origins", "positions", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,21 @@ class Resolved:
         return self.document.at(keys)
 
     @property
+    def positions(self) -> dict[str, Position | None]:
+        """Where the value of each field was written; None for one that was not."""
+        found = dict(positions(self.spec.model_dump(mode="json"), self.document, ""))
+        if self.cluster_document:
+            found |= positions(self.cluster.model_dump(mode="json"), self.cluster_document, "cluster.")
+        return found
+
+    @property
     def origins(self) -> dict[str, str]:
         """Where the value of each field comes from: `file:line`, `default`, `model card`."""
-        found = dict(_origins(self.spec.model_dump(mode="json"), self.document, ""))
+        found = dict(origins(self.spec.model_dump(mode="json"), self.document))
         if self.spec.model.chat_format == "auto":
             found["model.chat_format"] = "model card"
         if self.cluster_document:
-            found |= _origins(self.cluster.model_dump(mode="json"), self.cluster_document, "cluster.")
+            found |= origins(self.cluster.model_dump(mode="json"), self.cluster_document, "cluster.")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +104,11 @@ def resolve(
     context = spec.model.context
     total = context.total or context.prompt + context.response
     chat_format = card.chat_format if spec.model.chat_format == "auto" else spec.model.chat_format
+    if chat_format not in chat_formats():
+        named = ", ".join(f"`{known}`" for known in ("auto", *chat_formats()))
+        place = document.at(("model", "chat_format"))
+        hint = close_to(chat_format, ("auto", *chat_formats())) or f"installed: {named}"
+        raise fail(Code.INVALID_VALUE, f"unknown chat format `{chat_format}`", place, hint=hint)
     resolved = Resolved(
         spec=spec,
         card=card,
@@ -101,7 +116,7 @@ def resolve(
         chat_format=chat_format,
         cluster=cluster,
         cluster_name=cluster_name,
-        fingerprint=_fingerprint(spec),
+        fingerprint=_fingerprint(spec, card),
         document=document,
         cluster_document=cluster_document,
     )
@@ -121,28 +136,52 @@ def graded(model: Model, *, grade: Grade = Grade.NEW_RUN, path: str = "") -> Ite
             case dict() if any(isinstance(item, Model) for item in value.values()):
                 for key, item in value.items():
                     yield from graded(item, grade=own, path=f"{here}.{key}.")
+            case tuple() if any(isinstance(item, Model) for item in value):
+                for place, item in enumerate(value):
+                    yield from graded(item, grade=own, path=f"{here}.{place}.")
             case _:
                 yield here, own, value
 
 
-def _fingerprint(spec: Experiment) -> str:
-    learned = {path: value for path, grade, value in graded(spec) if grade is Grade.NEW_RUN}
-    return hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()
+def derived(spec: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """For each field that may be left open: how that is written, and the value that it stands for.
+
+    By dotted path; spec and card are those of `Resolved.to_json`. Writing the value out changes nothing.
+    """
+    context, algorithm = spec["model"]["context"], spec["algorithm"]
+    found = {
+        "model.context.total": (None, context["prompt"] + context["response"]),
+        "model.chat_format": ("auto", card["chat_format"]),
+        "algorithm.batch_size": (None, algorithm["prompts_per_step"] * algorithm["group_size"]),
+        "rollout.stop_token_ids": (None, list(card["stop_token_ids"])),
+    }
+    if spec["optimizer"]["schedule"] != "constant":
+        found["optimizer.min_lr"] = (None, 0.0)
+    return found
 
 
-def _origins(dump: Mapping[str, Any], document: Document, prefix: str) -> Iterator[tuple[str, str]]:
+def positions(dump: Mapping[str, Any], document: Document, prefix: str = "") -> Iterator[tuple[str, Position | None]]:
+    """(dotted path, where it was written) of every leaf of a model's dump; None for one that was not."""
     for path, _ in walk(dump):
-        name = prefix + ".".join(str(step) for step in path)
-        known = [path[:end] for end in range(len(path), 0, -1) if path[:end] in document.values]
-        # A parent that was written counts only when it stands for the whole value (`judge: exact`, a list).
-        whole = bool(known) and (known[0] == path or not isinstance(_get(document.data, known[0]), dict))
-        yield name, document.values[known[0]].label if whole else "default"
+        yield prefix + ".".join(str(step) for step in path), document.written(path)
 
 
-def _get(data: Any, path: Keys) -> Any:
-    for step in path:
-        data = data[step]
-    return data
+def origins(dump: Mapping[str, Any], document: Document, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted path, where its value comes from) of every leaf of a model's dump: `file:line`, `default`."""
+    for path, value in walk(dump):
+        position = document.written(path)
+        raw = document.get(path)
+        told = f", from {raw}" if isinstance(raw, str) and raw != value and "${" in raw else ""
+        yield prefix + ".".join(str(step) for step in path), f"{position.label}{told}" if position else "default"
+
+
+def _fingerprint(spec: Experiment, card: ModelCard) -> str:
+    learned = {path: value for path, grade, value in graded(spec) if grade is Grade.NEW_RUN}
+    for path, (open_, value) in derived(spec.model_dump(mode="json"), asdict(card)).items():
+        written = learned[path]
+        if (list(written) if isinstance(written, tuple) else written) == value:
+            learned[path] = open_
+    return hashlib.sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()
 
 
 def _contradictions(resolved: Resolved) -> Iterable[Diagnostic]:
@@ -172,6 +211,7 @@ def _contradictions(resolved: Resolved) -> Iterable[Diagnostic]:
             Code.INVALID_VALUE,
             f"`advantage.clip_low` {clip.clip_low:g} is above `clip_high` {clip.clip_high:g}",
             resolved.at("algorithm.advantage.clip_low"),
+            "lower `clip_low` or raise `clip_high`",
         )
     samples = spec.algorithm.prompts_per_step * spec.algorithm.group_size
     batch = spec.algorithm.batch_size
@@ -191,6 +231,15 @@ def _contradictions(resolved: Resolved) -> Iterable[Diagnostic]:
             resolved.at("cluster.slurm"),
             "write `executor: slurm` or leave the section out",
         )
+    for section in ("restarts", "preflight"):
+        given = getattr(cluster, section)
+        if cluster.executor == "local" and given != type(given)():
+            yield Diagnostic(
+                Code.INVALID_VALUE,
+                f"`{section}` does nothing with `executor: local`",
+                resolved.at(f"cluster.{section}"),
+                "leave the section out",
+            )
     if cluster.executor == "local" and cluster.nodes > 1:
         yield Diagnostic(
             Code.INVALID_VALUE,
@@ -203,4 +252,5 @@ def _contradictions(resolved: Resolved) -> Iterable[Diagnostic]:
             Code.LAYOUT,
             f"`rollout.nodes` takes {spec.rollout.nodes} of the cluster's {cluster.nodes} nodes, none is left to train",
             resolved.at("rollout.nodes"),
+            "leave nodes to train, or leave `rollout.nodes` out: training and generation then take turns",
         )

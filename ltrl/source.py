@@ -6,10 +6,12 @@ and value remembers the file, line and column it was written at, through `extend
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,15 +19,44 @@ from typing import Any
 
 import yaml
 
-from ltrl.errors import Code, Diagnostic, LtrlError, Position, Source, fail, unreadable
+from ltrl.errors import Code, Diagnostic, LtrlError, Position, Source, fail, raise_if_any, unreadable
+from ltrl.leaks import cover, leaks
+from ltrl.references import resolve
+from ltrl.syntax import syntax_error
 
-__all__ = ["Document", "Keys", "load", "override", "parse", "walk"]
+__all__ = [
+    "Document",
+    "Keys",
+    "layer",
+    "load",
+    "override",
+    "parse",
+    "place",
+    "plain",
+    "put",
+    "read",
+    "walk",
+    "written_out",
+]
 
 Keys = tuple[str | int, ...]
 """Where a value stands in a document: mapping keys and list indices from the root."""
 
-MAX_NODES = 200_000
-"""Aliases can make a short text describe a huge tree; no spec has a thousandth of this."""
+MAX_NODES = 20_000
+"""Aliases can make a short text describe a huge tree; no spec has a hundredth of this."""
+
+MAX_BYTES = 1024 * 1024
+"""The longest shipped spec has 2 KiB."""
+
+MAX_DEPTH = 64
+"""libyaml composes recursively, in C: some ten thousand brackets end the process."""
+
+_FLATTER = "a spec has some four levels"
+_LINE_END = re.compile(r"\r\n?|\n")
+_FORBIDDEN = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What YAML forbids, and the line ends that only its older version had: they would shift every line number."""
+_DEEP = re.compile(rf"\n {{{MAX_DEPTH // 2}}}|(?:[-?]\s+){{{MAX_DEPTH // 2}}}")
+"""Block nesting that may be too deep: a far indented line, or many dashes in a row."""
 
 _PLAIN = "!plain"
 _NULL = re.compile(r"~|null|Null|NULL|")
@@ -55,6 +86,8 @@ class Document:
     """Position of each key (for an item of a list: of the item)."""
     values: Mapping[Keys, Position] = field(default_factory=dict)
     """Position of each value."""
+    mistakes: tuple[Diagnostic, ...] = ()
+    """What is wrong with it that did not keep it from being read; `ltrl.parse` reports it with what it finds itself."""
 
     def at(self, path: Keys, *, key: bool = False) -> Position:
         """The position of a value, or of its key, or of the nearest thing around it that was written."""
@@ -64,22 +97,55 @@ class Document:
                 return found
         return Position(self.sources[0], 1, 1)
 
+    def written(self, path: Keys) -> Position | None:
+        """The position of a value that somebody wrote, itself or as part of what stands for it (`judge: exact`)."""
+        found = self._standing_for(path)
+        return self.values[found] if found else None
+
+    def get(self, path: Keys) -> Any:
+        """The value that somebody wrote, references and all, or what stands for it; None where nobody did."""
+        found = self._standing_for(path)
+        return _get(self.data, found) if found else None
+
+    def _standing_for(self, path: Keys) -> Keys | None:
+        """The path itself, or that of what was written in place of the whole around it: no mapping."""
+        known = next((path[:end] for end in range(len(path), 0, -1) if path[:end] in self.values), None)
+        return known if known == path or (known and not isinstance(_get(self.data, known), dict)) else None
+
     @property
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each source by its machine-independent name."""
         return {s.label: hashlib.sha256(s.text.encode()).hexdigest() for s in self.sources}
 
 
+def _get(data: Any, path: Keys) -> Any:
+    for step in path:
+        data = data[step]
+    return data
+
+
 def load(path: Path, *, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) -> Document:
     """The document of a file, with what it extends below it, overlays and `key.path=value` arguments on top.
 
-    Raises LtrlError with every mistake of the first source that has one.
+    Raises LtrlError with every mistake of every source when one of them cannot be read at all.
     """
     home = Path(os.path.abspath(path)).parent
-    document = _with_parents(path, home, ())
-    for overlay in overlays:
-        document = _layer(document, _with_parents(overlay, home, ()))
-    return override(document, sets)
+    broken: list[Diagnostic] = []
+    found = [_with_parents(source, home, (), broken) for source in (path, *overlays)]
+    readable = [one for one in found if one is not None]
+    document = readable[0] if readable else None
+    for overlay in readable[1:]:
+        document = layer(document, overlay) if document else overlay
+    if document is None or found[0] is None:  # what an argument would change is not known
+        raise_if_any([*broken, *(m for one in readable for m in one.mistakes)])
+        raise AssertionError("a source without a document has a mistake")
+    try:
+        document = override(document, sets)
+    except LtrlError as error:
+        broken += error.diagnostics
+    if broken:
+        raise_if_any([*broken, *document.mistakes])
+    return document
 
 
 def override(document: Document, sets: Sequence[str], *, below: str = "") -> Document:
@@ -87,76 +153,195 @@ def override(document: Document, sets: Sequence[str], *, below: str = "") -> Doc
 
     With `below`, every argument begins with it (`cluster.`) and it is no part of the path.
     """
+    broken: list[Diagnostic] = []
     for argument in sets:
-        document = _set(document, argument, len(below))
+        try:
+            document = _set(document, argument, len(below))
+        except LtrlError as error:
+            broken += error.diagnostics
+    raise_if_any(broken)
     return document
+
+
+def place(document: Document, name: str, origin: Keys) -> Document:
+    """The document with a value that is written elsewhere in it put at a dotted name, positions and all.
+
+    `origin` is where: the value of a key that is the name, or an item of the list that such a key has.
+    """
+    value: Any = document.data
+    for step in origin:
+        value = value[step]
+    start = document.keys[origin if isinstance(origin[-1], str) else origin[:-1]]
+    whole = document.values[origin]
+    path, steps = _path_of(document, name, start)
+    keys = {k: p for k, p in document.keys.items() if k[: len(path)] != path}
+    values = {k: p for k, p in document.values.items() if k[: len(path)] != path}
+    for end, step_position in enumerate(steps, 1):
+        keys.setdefault(path[:end], step_position)
+        values.setdefault(path[:end], whole)
+    for table, known in ((keys, document.keys), (values, document.values)):
+        table.update(
+            {path + k[len(origin) :]: p for k, p in known.items() if k[: len(origin)] == origin and k != origin}
+        )
+    return replace(document, data=put(document.data, path, value), keys=keys, values=values)
 
 
 def parse(source: Source) -> Document:
     """The document in a text; raises LtrlError with every mistake in it."""
+    document = _parse(source)
+    raise_if_any(document.mistakes)
+    return document
+
+
+def _parse(source: Source) -> Document:
+    """The document in a text, with its mistakes; raises LtrlError where there is none to be had."""
+    source, secrets = _without_secrets(source)
     try:
+        _check_characters(source)
+        _check_depth(source)
         node = yaml.compose(source.text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        raise LtrlError(_syntax_error(error, source)) from None
-    except yaml.YAMLError as error:  # a character that YAML forbids
-        raise LtrlError(_forbidden_character(error, source)) from None
+        raise LtrlError(*secrets, syntax_error(error, source)) from None
+    except LtrlError as error:
+        raise LtrlError(*secrets, *error.diagnostics) from None
+    start = Position(source, 1, 1)
     if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _PLAIN and not node.value):
-        raise fail(Code.WRONG_TYPE, "the file is empty", Position(source, 1, 1), hint="start with `kind: experiment`")
+        nothing = Diagnostic(Code.WRONG_TYPE, "the file is empty", start, "start with `kind: experiment`")
+        raise LtrlError(*secrets, nothing)
     reader = _Reader(source)
     data = reader.value(node, ())
-    if not reader.mistakes and not isinstance(data, dict):
-        reader.mistake(Code.WRONG_TYPE, "expected `field: value` lines", node, "start with `kind: experiment`")
-    if reader.mistakes:
-        raise LtrlError(*reader.mistakes)
-    return Document(data, (source,), reader.keys, reader.values)
+    if not isinstance(data, dict):
+        if not reader.mistakes:
+            is_glued = isinstance(data, str) and re.match(r"\w+:\S", data)
+            hint = "a `:` needs a blank behind it" if is_glued else "start with `kind: experiment`"
+            reader.mistake(Code.WRONG_TYPE, "expected `field: value` lines", node, hint)
+        raise LtrlError(*secrets, *reader.mistakes)
+    return Document(data, (source,), reader.keys, reader.values, (*secrets, *reader.mistakes))
 
 
-def _with_parents(path: Path, home: Path, children: tuple[Path, ...]) -> Document:
-    document = parse(_read(path, home))
+def _without_secrets(source: Source) -> tuple[Source, list[Diagnostic]]:
+    """The source with every secret in it covered, and a mistake for each: nothing after this sees one."""
+    found = leaks(source.text)
+    if not found:
+        return source, []
+    hidden = replace(source, text=cover(source.text, found))
+    ends = [end.end() for end in _LINE_END.finditer(source.text)]
+    starts = [len(source.text) - len(source.text.removeprefix("\ufeff")), *ends]
+    mistakes = []
+    for leak in found:
+        line = bisect.bisect_right(starts, leak.start)
+        width = len(_LINE_END.split(source.text[leak.start : leak.end])[0])
+        where = Position(hidden, line, leak.start - starts[line - 1] + 1, width)
+        mistakes.append(written_out(leak.what, where))
+    return hidden, mistakes
+
+
+def written_out(what: str, where: Position) -> Diagnostic:
+    """The mistake that a secret stands in a file for everybody to read; it is never shown."""
+    hint = "write a reference, `${env:NAME}` or `${file:PATH}`; and replace the key if others could read the file"
+    return Diagnostic(Code.SECRET, f"{what} is written out here", where, hint)
+
+
+def _check_characters(source: Source) -> None:
+    mistakes = []
+    for number, line in enumerate(source.lines, 1):
+        if found := _FORBIDDEN.search(line):
+            name = unicodedata.name(found[0], "a control character").lower()
+            message = f"the character U+{ord(found[0]):04X} ({name}) is not allowed in YAML"
+            at = Position(source, number, found.start() + 1)
+            mistakes.append(
+                Diagnostic(Code.NOT_YAML, message, at, "delete it, or write it as an escape in double quotes")
+            )
+    raise_if_any(mistakes)
+
+
+def _check_depth(source: Source) -> None:
+    text = source.text
+    if text.count("[") + text.count("{") < MAX_DEPTH and not _DEEP.search(text):
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH and event.start_mark:
+            where = Position(source, event.start_mark.line + 1, event.start_mark.column + 1)
+            raise fail(Code.UNSUPPORTED_YAML, f"more than {MAX_DEPTH} levels inside each other", where, hint=_FLATTER)
+
+
+def _with_parents(path: Path, home: Path, children: tuple[Path, ...], broken: list[Diagnostic]) -> Document | None:
+    """The document of a file over those that it extends; None where it cannot be read, which is added to `broken`."""
+    try:
+        document = _parse(read(path, home))
+    except LtrlError as error:
+        broken += error.diagnostics
+        return None
     absolute = Path(os.path.abspath(path))
     if "extends" not in document.data:
         return document
-    names = document.data["extends"]
-    names = [names] if isinstance(names, str) else names
-    where = document.at(("extends",))
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise fail(Code.WRONG_TYPE, "`extends` takes the path of a spec, or a list of them", where)
     base: Document | None = None
-    for name in names:
+    for name, where in _parents(document, broken):
         parent = path.parent / name
         if Path(os.path.abspath(parent)) in (*children, absolute):
-            raise fail(Code.EXTENDS_CYCLE, f"`{name}` extends this file in turn", where)
-        try:
-            below = _with_parents(parent, home, (*children, absolute))
-        except LtrlError as error:
-            raise _blame(error, where) from None
-        base = below if base is None else _layer(base, below)
-    merged = document if base is None else _layer(base, document)
+            message, hint = f"`{name}` extends this file in turn", "a file cannot be below itself: take one of them out"
+            broken.append(Diagnostic(Code.EXTENDS_CYCLE, message, where, hint))
+            continue
+        found: list[Diagnostic] = []
+        below = _with_parents(parent, home, (*children, absolute), found)
+        broken += [d if d.position else replace(d, position=where) for d in found]
+        if below is not None:
+            base = below if base is None else layer(base, below)
+    merged = document if base is None else layer(base, document)
     main = document.sources[0]
     return Document(
         data={key: value for key, value in merged.data.items() if key != "extends"},
         sources=(main, *(s for s in merged.sources if s != main)),
         keys={path: p for path, p in merged.keys.items() if path[:1] != ("extends",)},
         values={path: p for path, p in merged.values.items() if path[:1] != ("extends",)},
+        mistakes=merged.mistakes,
     )
 
 
-def _read(path: Path, home: Path) -> Source:
+def _parents(document: Document, broken: list[Diagnostic]) -> Iterator[tuple[str, Position]]:
+    """The path of each file that a document extends, and where it is written."""
+    names = document.data["extends"]
+    listed = names if isinstance(names, list) else [names]
+    for i, name in enumerate(listed):
+        where = document.at(("extends", i) if isinstance(names, list) else ("extends",))
+        if not isinstance(name, str):
+            message, hint = "`extends` takes the path of a spec, or a list of them", "write `extends: base.yaml`"
+            broken.append(Diagnostic(Code.WRONG_TYPE, message, where, hint))
+            continue
+        try:
+            yield resolve(name, where), where
+        except LtrlError as error:
+            broken += error.diagnostics
+
+
+def read(path: Path, home: Path) -> Source:
+    """The text of a file, labelled by its path relative to `home`; raises LtrlError for one that cannot be read."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         problem = unreadable(error, f"`{path}`")
         raise LtrlError(replace(problem, hint=_nearby(path))) from None
+    if len(raw) > MAX_BYTES:
+        message = f"`{path}` has more than {MAX_BYTES // 2**20} MiB"
+        raise fail(Code.UNREADABLE, message, hint="a spec has some kilobytes; is this a data file?")
     label = Path(os.path.relpath(os.path.abspath(path), home)).as_posix()
     try:
         return Source(str(path), raw.decode(), label)
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode(errors="replace")
-        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-        shown = Source(str(path), raw.decode(errors="replace"), label)
-        byte = raw[error.start]
-        message = f"byte 0x{byte:02x} is not UTF-8"
-        raise fail(Code.NOT_UTF8, message, Position(shown, line, column), hint="save the file as UTF-8") from None
+        before = raw[: error.start].decode(errors="replace").removeprefix("\ufeff")
+        lines = _LINE_END.split(before)
+        shown, _ = _without_secrets(Source(str(path), raw.decode(errors="replace"), label))
+        hint = "save the file as UTF-8"
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            hint += "; it begins like UTF-16"
+        message = f"byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise fail(Code.NOT_UTF8, message, Position(shown, len(lines), len(lines[-1]) + 1), hint=hint) from None
 
 
 def _nearby(path: Path) -> str | None:
@@ -164,21 +349,19 @@ def _nearby(path: Path) -> str | None:
         names = [p.name for p in path.parent.iterdir()]
     except OSError:
         return None
-    close = difflib.get_close_matches(path.name, names, n=1)
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
     return f"did you mean `{path.parent / close[0]}`?" if close else None
 
 
-def _blame(error: LtrlError, where: Position) -> LtrlError:
-    """An unreadable parent is reported at the line that names it."""
-    return LtrlError(*(d if d.position else replace(d, position=where) for d in error.diagnostics))
-
-
-def _layer(base: Document, over: Document) -> Document:
+def layer(base: Document, over: Document) -> Document:
     """The base with the values of another document put over it: mappings merge, everything else is replaced."""
     keys, values = dict(base.keys), dict(base.values)
 
     def merge(below: Any, above: Any, path: Keys) -> Any:
         if isinstance(below, dict) and isinstance(above, dict):
+            for table, other in ((keys, over.keys), (values, over.values)):
+                if path in other and path:
+                    table[path] = other[path]
             merged = dict(below)
             for name, value in above.items():
                 merged[name] = merge(below[name], value, (*path, name)) if name in below else value
@@ -197,18 +380,20 @@ def _layer(base: Document, over: Document) -> Document:
 
     data = merge(base.data, over.data, ())
     sources = base.sources + tuple(s for s in over.sources if s not in base.sources)
-    return Document(data, sources, keys, values)
+    return Document(data, sources, keys, values, base.mistakes + over.mistakes)
 
 
 def _set(document: Document, argument: str, skip: int) -> Document:
     """The document with one `key.path=value` argument applied; positions point into the argument."""
+    source, secrets = _without_secrets(Source("--set", argument))
+    argument = source.text
+    source = replace(source, label=f"--set {argument}")
     name, separator, text = argument.partition("=")
-    source = Source("--set", argument, f"--set {argument}")
     if not separator or not all(name.split(".")):
         hint = "write `--set algorithm.steps=100`"
         where = Position(source, 1, 1, max(1, len(argument)))
         raise fail(Code.BAD_SET, f"`{argument}` is not `field.path=value`", where, hint=hint)
-    path, steps = _path_of(document, source, name[skip:], skip + 1)
+    path, steps = _path_of(document, name[skip:], Position(source, 1, skip + 1))
     value, below, above = _argument_value(source, text, offset=len(name) + 1)
     whole = Position(source, 1, len(name) + 2, max(1, len(text)))
     keys = {k: p for k, p in document.keys.items() if k[: len(path)] != path}
@@ -218,16 +403,21 @@ def _set(document: Document, argument: str, skip: int) -> Document:
         values.setdefault(path[:end], whole)
     keys |= {path + k: p for k, p in below.items()}
     values |= {path + k: p for k, p in above.items()}
-    return Document(_put(document.data, path, value), (*document.sources, source), keys, values)
+    mistakes = (
+        *document.mistakes,
+        *(replace(d, position=replace(d.position, source=source)) for d in secrets if d.position),
+    )
+    return Document(put(document.data, path, value), (*document.sources, source), keys, values, mistakes)
 
 
-def _path_of(document: Document, source: Source, name: str, column: int) -> tuple[Keys, list[Position]]:
-    """Where a dotted name, which stands at a column of the argument, leads; and the position of each of its steps."""
+def _path_of(document: Document, name: str, start: Position) -> tuple[Keys, list[Position]]:
+    """Where a dotted name, which is written at a position, leads; and the position of each of its steps."""
     path: Keys = ()
     positions: list[Position] = []
     data: Any = document.data
+    column = start.column
     for step in name.split("."):
-        here = Position(source, 1, column, len(step))
+        here = replace(start, column=column, width=max(1, len(step)))
         so_far = ".".join(map(str, path))
         if isinstance(data, list):
             if not step.isdecimal() or int(step) >= len(data):
@@ -243,14 +433,14 @@ def _path_of(document: Document, source: Source, name: str, column: int) -> tupl
     return path, positions
 
 
-def _put(data: Any, path: Keys, value: Any) -> Any:
+def put(data: Any, path: Keys, value: Any) -> Any:
     """A copy of the data with one value in place; mappings on the way are made where there are none."""
     if not path:
         return value
     step, *rest = path
     if isinstance(data, list):
-        return [_put(item, tuple(rest), value) if i == step else item for i, item in enumerate(data)]
-    return {**data, step: _put(data.get(step, {}), tuple(rest), value)}
+        return [put(item, tuple(rest), value) if i == step else item for i, item in enumerate(data)]
+    return {**data, step: put(data.get(step, {}), tuple(rest), value)}
 
 
 def _argument_value(
@@ -276,7 +466,7 @@ class _Reader:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.lines = source.text.splitlines() or [""]
+        self.lines = source.lines
         self.keys: dict[Keys, Position] = {}
         self.values: dict[Keys, Position] = {}
         self.mistakes: list[Diagnostic] = []
@@ -287,11 +477,16 @@ class _Reader:
         self.values[path] = self.position(node)
         self.num_nodes += 1
         if self.num_nodes > MAX_NODES:
-            raise fail(Code.UNSUPPORTED_YAML, f"more than {MAX_NODES} values", self.position(node))
+            hint = "aliases multiply what they name; write out what is needed"
+            raise fail(Code.UNSUPPORTED_YAML, f"more than {MAX_NODES} values", self.position(node), hint=hint)
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
+        if len(path) > MAX_DEPTH:  # by aliases
+            self.mistake(Code.UNSUPPORTED_YAML, f"more than {MAX_DEPTH} levels inside each other", node, _FLATTER)
+            return None
         if id(node) in self.open:
-            self.mistake(Code.UNSUPPORTED_YAML, "an alias stands inside what it names", node)
+            hint = "write the value out where it is needed"
+            self.mistake(Code.UNSUPPORTED_YAML, "an alias stands inside what it names", node, hint)
             return None
         self.open.add(id(node))
         result = self.sequence(node, path) if isinstance(node, yaml.SequenceNode) else self.mapping(node, path)
@@ -311,8 +506,11 @@ class _Reader:
         for key_node, value_node in node.value:
             key = self.scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                written = getattr(key_node, "value", "…")
-                self.mistake(Code.UNSUPPORTED_YAML, f"the key `{written}` is not text", key_node, "put it in quotes")
+                if isinstance(key_node, yaml.ScalarNode):
+                    message, hint = f"the key `{key_node.value}` is not text", "put it in quotes"
+                else:
+                    message, hint = "a list or section is no key", "a key is a word before a `:`"
+                self.mistake(Code.UNSUPPORTED_YAML, message, key_node, hint)
             elif key == "<<":
                 hint = "YAML 1.2 has no merge keys; use `extends:` or write the values out"
                 self.mistake(Code.UNSUPPORTED_YAML, "`<<` does not merge", key_node, hint)
@@ -342,7 +540,7 @@ class _Reader:
         if node.tag != _PLAIN:
             self.refuse_tag(node, "tag:yaml.org,2002:str")
             return text
-        return _plain(text)
+        return plain(text)
 
     def refuse_tag(self, node: yaml.Node, expected: str) -> None:
         if node.tag not in (expected, "!"):
@@ -359,7 +557,7 @@ class _Reader:
         self.mistakes.append(Diagnostic(code, message, self.position(node), hint))
 
 
-def _plain(text: str) -> Any:
+def plain(text: str) -> Any:
     """A plain scalar by the YAML 1.2 core schema."""
     if _NULL.fullmatch(text):
         return None
@@ -378,30 +576,6 @@ def _plain(text: str) -> Any:
     if _NAN.fullmatch(text):
         return float("nan")
     return text
-
-
-def _syntax_error(error: yaml.MarkedYAMLError, source: Source) -> Diagnostic:
-    mark = error.problem_mark or error.context_mark
-    problem = (error.problem or error.context or "not YAML").strip()
-    lines = source.text.splitlines() or [""]
-    if mark is None:
-        return Diagnostic(Code.NOT_YAML, problem, Position(source, 1, 1))
-    number = min(mark.line, len(lines) - 1)
-    position = Position(source, number + 1, min(mark.column, len(lines[number])) + 1)
-    indent = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
-    hint = "indent with spaces, not tabs" if "\t" in indent or "\\t" in problem else None
-    if hint is None and "mapping values are not allowed" in problem:
-        hint = "a text that contains `: ` needs quotes"
-    return Diagnostic(Code.NOT_YAML, f"not YAML: {problem}", position, hint)
-
-
-def _forbidden_character(error: yaml.YAMLError, source: Source) -> Diagnostic:
-    for number, line in enumerate(source.text.split("\n"), 1):
-        for column, character in enumerate(line, 1):
-            if not (character.isprintable() or character in "\t\r\x85\xa0\ufeff"):
-                message = f"the character U+{ord(character):04X} is not allowed in YAML"
-                return Diagnostic(Code.NOT_YAML, message, Position(source, number, column))
-    return Diagnostic(Code.NOT_YAML, str(error).splitlines()[0], Position(source, 1, 1))
 
 
 def walk(data: Any, path: Keys = ()) -> Iterator[tuple[Keys, Any]]:

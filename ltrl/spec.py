@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from ltrl.backend import DataChoice, EngineChoice, Model, Note, Relaunch, RewardChoice
+from ltrl.references import Late, Shell
 
 __all__ = [
+    "TOKENS",
     "Algorithm",
     "Checkpoint",
     "ClusterProfile",
@@ -20,7 +22,10 @@ __all__ = [
     "Logging",
     "Optimizer",
     "Parallelism",
+    "Preflight",
+    "Restarts",
     "Rollout",
+    "Sweep",
 ]
 
 
@@ -37,11 +42,12 @@ def _auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
-Tokens = Annotated[
-    int,
-    BeforeValidator(_tokens, json_schema_input_type=int | Annotated[str, StringConstraints(pattern="^[0-9]+[kKmM]$")]),
-    Field(ge=1),
-]
+TOKENS = BeforeValidator(
+    _tokens, json_schema_input_type=int | Annotated[str, StringConstraints(pattern="^[0-9]+[kKmM]$")]
+)
+"""Marks a field that counts tokens."""
+
+Tokens = Annotated[int, TOKENS, Field(ge=1)]
 """A number of tokens; `128k` means 131072."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
@@ -74,8 +80,9 @@ class Policy(Model):
     """Commit or tag of the model's repository; by default its newest."""
     context: Context
     """Lengths in tokens."""
-    chat_format: Literal["auto", "qwen3", "deepseek-r1", "plain"] = "auto"
-    """How reasoning and answer are told apart in a response; `auto` asks the model card."""
+    chat_format: str = "auto"
+    """How reasoning and answer are told apart in a response: `qwen3`, `deepseek-r1`, `plain` or a plugin's; `auto` asks
+    the model card."""
     overrides: dict[str, Any] = {}
     """Keys of the model's `config.json` to replace, `rope_scaling` for example; training and rollouts both see them."""
 
@@ -313,6 +320,21 @@ class Logging(Model):
     """Validation samples printed to the driver's log each time."""
 
 
+class Sweep(Model):
+    """Runs that differ in a few fields, given by their dotted paths; every combination is a run of its own."""
+
+    grid: Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Note] = {}
+    """Every value of each field with every value of the others."""
+    zip: Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Note] = {}
+    """The first values of all these fields together, then the second, and so on; as many for each."""
+    cases: Annotated[tuple[dict[str, Any], ...], Note] = ()
+    """Sets of fields written out, each with a `name` if its values do not make a good one."""
+    exclude: Annotated[tuple[dict[str, Any], ...], Note] = ()
+    """Combinations that are left out: those that have all the values of one of these."""
+    at_once: Annotated[Count | None, Note] = None
+    """Most of them that run at the same time; by default as many as Slurm lets, and one on this machine."""
+
+
 class Experiment(Model):
     """One training run: what is learned, from what, and how."""
 
@@ -344,8 +366,11 @@ class Experiment(Model):
     """Reporting on the way."""
     engine: EngineChoice
     """The training system."""
-    stages: Annotated[tuple[Literal["train"], ...], Relaunch] = ("train",)
-    """Parts of the run, in order."""
+    sweep: Annotated[Sweep | None, Note] = None
+    """Makes this the description of many runs."""
+    stages: Annotated[Annotated[tuple[Name, ...], Field(min_length=1)], Relaunch] = ("train",)
+    """Parts of the run, in order; each is a job that starts when the one before has succeeded. The engine says which
+    there are."""
 
 
 class Container(Model):
@@ -376,8 +401,65 @@ class SlurmRequest(Model):
     """GRES name of a GPU, with its type if the site needs one (`gpu:h100`); null asks for whole nodes only."""
     exclusive: Annotated[bool, Relaunch] = True
     """Share nodes with no other job."""
+    cpus_per_node: Annotated[Count | None, Relaunch] = None
+    """CPUs of each node; by default all of them when exclusive, else what the site gives to one task."""
+    memory: Annotated[Annotated[str, StringConstraints(pattern="^[0-9]+[KMGT]?$")] | None, Relaunch] = None
+    """Memory of each node, `500G` for example; by default all of it when exclusive, else what the site gives."""
+    segment: Annotated[Count | None, Relaunch] = None
+    """Nodes that must lie in one block of the network (`--segment`, Slurm 23.11 and newer); `nodes` is a multiple."""
+    switches: Annotated[Annotated[str, StringConstraints(pattern="^[0-9]+(@[0-9:-]+)?$")] | None, Relaunch] = None
+    """Most leaf switches that the nodes may hang on, and how long to wait for that: `1@12:00:00`."""
+    clients: Annotated[str | None, Relaunch] = None
+    """Directory of Slurm's commands, where they are not on the PATH; `mock` is a Slurm that this machine plays."""
     extra: Annotated[tuple[str, ...], Relaunch] = ()
-    """Further `#SBATCH` options as written on the command line: `--switches=1`."""
+    """Further `#SBATCH` options as written on the command line: `--exclude=node[7-9]`, `-x node7`. The sbatch of the
+    submitting machine is asked whether it knows them."""
+    step_options: Annotated[tuple[str, ...], Relaunch] = ()
+    """Further options of every `srun` that starts a part of the job: `--mpi=none`."""
+
+
+class StageRequest(Model):
+    """What one stage gets; what is left out is the engine's choice."""
+
+    nodes: Annotated[Count | None, Relaunch] = None
+    """Machines."""
+    gpus_per_node: Annotated[Whole | None, Relaunch] = None
+    """GPUs in each machine."""
+    minutes: Annotated[Count | None, Relaunch] = None
+    """Wall time."""
+
+
+class Restarts(Model):
+    """Going on until the step target is reached; only with `executor: slurm`."""
+
+    how: Annotated[Literal["requeue", "chain", "none"], Relaunch] = "requeue"
+    """`requeue`: the job asks Slurm to start it again; `chain`: it submits a successor that waits for its end, where
+    requeueing is forbidden; `none`: a person submits again."""
+    max_attempts: Annotated[Count, Relaunch] = 50
+    """Attempts that one submission may make."""
+    max_idle_attempts: Annotated[Count, Relaunch] = 2
+    """Attempts in a row without a new checkpoint after which none is started any more."""
+    step_minutes: Annotated[Positive, Relaunch] = 20.0
+    """How long a training step takes, as long as no attempt of the run has measured it."""
+    save_minutes: Annotated[Positive, Relaunch] = 10.0
+    """How long writing a checkpoint takes, as long as no attempt of the run has measured it."""
+
+
+class Preflight(Model):
+    """What every node must pass before Ray or the driver starts; the number of GPUs is that of the profile."""
+
+    max_gpu_memory_used_mb: Annotated[Whole, Relaunch] = 2048
+    """Memory that others may hold on a GPU, in MiB; more means that something was left behind there."""
+    driver: Annotated[str | None, Relaunch] = None
+    """Oldest NVIDIA driver that will do, `550.54` for example."""
+    require_nvidia_smi: Annotated[bool, Relaunch] = False
+    """Fail where `nvidia-smi` is missing; otherwise the GPUs that Slurm gave are counted."""
+    network_interface: Annotated[str | None, Relaunch] = None
+    """Interface that must be up; by default what `NCCL_SOCKET_IFNAME` of `environment` names."""
+    min_free_disk_gb: Annotated[NonNegative, Relaunch] = 10.0
+    """Free space, in GiB, of the run directory's disk and of the node's own temporary directory."""
+    max_clock_skew_seconds: Annotated[Positive, Relaunch] = 60.0
+    """How far a node's clock may be from that of the run directory's disk."""
 
 
 class ClusterProfile(Model):
@@ -395,15 +477,25 @@ class ClusterProfile(Model):
     """Memory of one GPU, in GiB."""
     minutes: Annotated[Count, Relaunch] = 1440
     """Wall time of one job."""
+    stages: Annotated[dict[Name, StageRequest], Relaunch] = {}
+    """Machines and time of stages other than `train`, by their names."""
     slurm: Annotated[SlurmRequest | None, Relaunch] = None
     """Options of the Slurm request; only with `executor: slurm`."""
     container: Annotated[Container | None, Relaunch] = None
     """Image to run in; none runs in the environment that `setup` prepares."""
-    setup: Annotated[tuple[str, ...], Relaunch] = ()
+    setup: Annotated[tuple[str, ...], Relaunch, Shell] = ()
     """Shell lines run on every node before anything else, `module load cuda` for example."""
+    shared_paths: Annotated[tuple[str, ...], Relaunch] = ()
+    """Directories that every node sees: models, data sets, caches. A container gets each of them at its own path."""
     environment: Annotated[
-        dict[Annotated[str, StringConstraints(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], str], Relaunch
+        dict[Annotated[str, StringConstraints(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], str], Relaunch, Late
     ] = {}
-    """Environment variables of the job. A secret is a reference, `${env:NAME}`, and is passed on at submission."""
+    """Environment variables of the job. References are looked up in the job: `${env:NAME}` is passed on at submission,
+    `${file:PATH}` is read on the node. A variable whose name ends in KEY, TOKEN, SECRET or PASSWORD takes a reference
+    only."""
+    restarts: Restarts = Restarts()
+    """What follows a job that ended before the step target."""
+    preflight: Preflight = Preflight()
+    """What every node must pass first."""
     runs_dir: Annotated[str | None, Relaunch] = None
     """Directory of run directories, on storage that every node sees; by default `runs` in the project."""

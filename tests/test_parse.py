@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
+import datetime
+from pathlib import Path
+from typing import Annotated, get_args
 
+import pytest
+from pydantic import Field
+from pydantic_core import core_schema
+
+from ltrl import words
+from ltrl.backend import Model
+from ltrl.compile import prepare
 from ltrl.errors import Code, LtrlError, Source
-from ltrl.parse import parse
+from ltrl.leaks import leaks
+from ltrl.names import elsewhere
+from ltrl.parse import fields_of, parse
 from ltrl.source import parse as read
-from ltrl.spec import Experiment
+from ltrl.spec import ClusterProfile, Experiment
+from ltrl_backends.nemo_rl.config import settings
+from ltrl_backends.nemo_rl.fidelity import ROWS
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SPEC = """\
 kind: experiment
@@ -59,142 +74,6 @@ def test_a_name_stands_for_a_backend_with_its_defaults() -> None:
     assert spec(("{name: local}", "local")).engine.name == "local"
 
 
-CASES = [
-    (
-        ("steps: 80", "stepz: 80"),
-        [
-            (
-                Code.MISSING_FIELD,
-                "missing field `steps` in `algorithm`",
-                "algorithm",
-                "`steps`: Training steps; one step is one batch of rollouts.",
-            ),
-            (Code.UNKNOWN_FIELD, "unknown field `stepz` in `algorithm`", "stepz", "did you mean `steps`?"),
-        ],
-    ),
-    (
-        ("prompts_per_step: 8", "lr: 8"),
-        [(Code.UNKNOWN_FIELD, "unknown field `lr` in `algorithm`", "lr", "`lr` belongs under `optimizer`")],
-    ),
-    (
-        ("prompts_per_step: 8", "num_generations_per_prompt: 8"),
-        [
-            (
-                Code.UNKNOWN_FIELD,
-                "unknown field `num_generations_per_prompt` in `algorithm`",
-                "num_generations_per_prompt",
-                "here this is `algorithm.group_size`",
-            )
-        ],
-    ),
-    (
-        ("samples: 640", "sample: 640"),
-        [(Code.UNKNOWN_FIELD, "unknown field `sample` in `data.train`", "sample", "did you mean `samples`?")],
-    ),
-    (
-        ("prompt: 1k", 'prompt: "1q"'),
-        [(Code.WRONG_TYPE, '`model.context.prompt` is `"1q"`, expected a whole number', '"1q"', None)],
-    ),
-    (
-        ("steps: 80", 'steps: "80"'),
-        [(Code.WRONG_TYPE, '`algorithm.steps` is `"80"`, expected a whole number', '"80"', "leave out the quotes")],
-    ),
-    (
-        ("steps: 80", "steps: 80.5"),
-        [(Code.WRONG_TYPE, "`algorithm.steps` is `80.5`, expected a whole number", "80.5", None)],
-    ),
-    (
-        ("steps: 80", "steps: 0"),
-        [(Code.INVALID_VALUE, "`algorithm.steps` is `0`, expected at least 1", "0", None)],
-    ),
-    (
-        ("steps: 80", "steps: "),
-        [(Code.WRONG_TYPE, "`algorithm.steps` is empty, expected a whole number", "steps", None)],
-    ),
-    (
-        ("lr: 1e-3", "lr: .inf"),
-        [(Code.INVALID_VALUE, "`optimizer.lr` is `inf`, expected a finite number", ".inf", None)],
-    ),
-    (
-        ("name: local", "name: locall"),
-        [
-            (
-                Code.UNKNOWN_BACKEND,
-                "unknown engine backend `locall`",
-                "locall",
-                "did you mean `local`? installed engine backends: `local`, `nemo-rl`",
-            )
-        ],
-    ),
-    (
-        ("judge: {backend: exact}", "judge: {backend: exakt}"),
-        [
-            (
-                Code.UNKNOWN_BACKEND,
-                "unknown judge backend `exakt`",
-                "exakt",
-                "did you mean `exact`? installed judge backends: `exact`, `openai`, `panel`",
-            )
-        ],
-    ),
-    (
-        ("{backend: rubric, judge: {backend: exact}}", "{judge: exact}"),
-        [
-            (
-                Code.MISSING_FIELD,
-                "missing field `backend` in `reward`",
-                "reward",
-                "installed reward backends: `longrlvr`, `outcome`, `rubric`",
-            )
-        ],
-    ),
-    (
-        ("{backend: rubric, judge: {backend: exact}}", "[rubric]"),
-        [
-            (
-                Code.WRONG_TYPE,
-                "`reward` is a list, expected the name of a reward backend or its section",
-                "[rubric]",
-                None,
-            )
-        ],
-    ),
-    (
-        ("name: quickstart", "name: Quick Start"),
-        [
-            (
-                Code.INVALID_VALUE,
-                '`name` is `"Quick Start"`, expected text of the form `^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`',
-                "Quick Start",
-                None,
-            )
-        ],
-    ),
-    (
-        ("kind: experiment", "kind: cluster"),
-        [(Code.WRONG_KIND, "this is `kind: cluster`, expected `kind: experiment`", "cluster", None)],
-    ),
-]
-
-
-@pytest.mark.parametrize(("change", "found"), CASES, ids=[case[0][1][:40] for case in CASES])
-def test_a_mistake_is_said_at_its_place(
-    change: tuple[str, str], found: list[tuple[Code, str, str, str | None]]
-) -> None:
-    assert mistakes(change) == found
-
-
-def test_yes_is_text_and_the_hint_says_so() -> None:
-    assert mistakes(more="rollout: {async_engine: yes}\n") == [
-        (
-            Code.WRONG_TYPE,
-            '`rollout.async_engine` is `"yes"`, expected `true` or `false`',
-            "yes",
-            "write `true`: in YAML 1.2 `yes` is text",
-        )
-    ]
-
-
 def test_all_mistakes_are_reported_in_the_order_of_their_lines() -> None:
     found = mistakes(
         ("prompt: 1k", "prompt: 0"),
@@ -210,11 +89,140 @@ def test_all_mistakes_are_reported_in_the_order_of_their_lines() -> None:
         (Code.UNKNOWN_BACKEND, "loc"),
         (Code.UNKNOWN_FIELD, "partition"),
     ]
-    assert found[-1][3] == "here this is `slurm.partition in the cluster profile`"
+    assert found[-1][3] == "`slurm.partition` is in the cluster profile: `--cluster NAME`"
 
 
 def test_a_layout_may_be_left_to_the_planner() -> None:
     assert spec(more="parallelism: auto\n").parallelism is None
     assert mistakes(more="parallelism: fast\n") == [
-        (Code.WRONG_TYPE, '`parallelism` is `"fast"`, expected `field: value` lines', "fast", None)
+        (Code.WRONG_TYPE, '`parallelism` is `"fast"`, expected `field: value` lines', "fast",
+         "fields of `parallelism`: `tensor`, `pipeline`, `context`, `expert`, `expert_tensor`")
+    ]  # fmt: skip
+
+
+def test_references_are_resolved_when_a_spec_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LTRL_TEST_STEPS", "12")
+    monkeypatch.setenv("LTRL_TEST_NUMBER", "4711")
+    monkeypatch.setenv("LTRL_TEST_REWARD", "outcome")
+    monkeypatch.delenv("LTRL_TEST_UNSET", raising=False)
+    (tmp_path / "prompts").write_text("3\n")
+    made = spec(
+        ("steps: 80, prompts_per_step: 8",
+         'steps: "${env:LTRL_TEST_STEPS}", prompts_per_step: "${file:' + str(tmp_path) + '/prompts}"'),
+        ("name: quickstart", "name: run-${env:LTRL_TEST_NUMBER}-${env:LTRL_TEST_UNSET:-x}"),
+        ("base: tiny-qwen3", "base: ${env:LTRL_TEST_NUMBER}"),
+        ("backend: rubric", 'backend: "${env:LTRL_TEST_REWARD}"'),
+        ("lr: 1e-3", 'lr: "${env:LTRL_TEST_UNSET:-1e-4}"'),
+    )  # fmt: skip
+    assert (made.algorithm.steps, made.algorithm.prompts_per_step, made.optimizer.lr) == (12, 3, 1e-4)
+    assert (made.name, made.model.base, made.reward.backend) == ("run-4711-x", "4711", "outcome")
+
+
+def test_a_secret_stays_a_reference_wherever_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_API_KEY", "never-to-be-seen")
+    judge = '{backend: openai, base_url: "http://j/v1", model: m, api_key: "${env:JUDGE_API_KEY}"}'
+    made = spec(("{backend: exact}", judge))
+    assert made.model_dump()["reward"]["judge"]["api_key"] == "${env:JUDGE_API_KEY}"
+    profile = parse(
+        read(Source("c.yaml", 'kind: cluster\nexecutor: local\nenvironment: {A: "x-${env:JUDGE_API_KEY}"}\n')),
+        ClusterProfile,
+    )
+    assert profile.environment == {"A": "x-${env:JUDGE_API_KEY}"}
+
+
+def test_a_variable_that_holds_a_key_is_not_resolved_into_a_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTRL_TEST_TEXT", "hf_" + "aB3" * 12)
+    [found] = mistakes(("base: tiny-qwen3", "base: ${env:LTRL_TEST_TEXT}"))
+    assert found[:3] == (
+        Code.SECRET,
+        "`${env:LTRL_TEST_TEXT}` stands for a Hugging Face token, which would be shown and written into the bundle",
+        "${env:LTRL_TEST_TEXT}",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "revision: 0123456789abcdef0123456789abcdef01234567",
+        "image: nvcr.io#nvidia/nemo-rl@sha256:" + "ab12" * 16,
+        "path: /shared/models/qwen3-4b-thinking-2507-instruct-0123456789",
+        "tokenizer: Qwen/Qwen3-30B-A3B-Thinking-2507",
+        "api_key: ${env:A_VERY_LONG_NAME_OF_A_VARIABLE_WITH_DIGITS_1234567890}",
+        "ssh_key: /home/me/.ssh/id_ed25519_for_the_cluster_2026",
+        "base_url: http://judge.example:8000/v1",
+        "description: task-force risk-assessment-of-the-whole-sky",
+        "metric_key:\n  some_long_field_with_digits_0123456789: 1",
+    ],
+)
+def test_what_is_no_secret_is_not_taken_for_one(text: str) -> None:
+    assert leaks(text) == []
+
+
+def test_every_mistake_that_pydantic_knows_has_words_of_ours() -> None:
+    own = {"missing", "extra_forbidden", "value_error", "assertion_error"}  # said by `parse`
+    outside_a_document = {
+        "no_such_attribute", "json_invalid", "needs_python_object", "recursion_loop", "recursion_depth_exceeded",
+        "frozen_field", "frozen_instance", "invalid_key", "get_attribute_error", "default_factory_not_called",
+        "iteration_error", "missing_sentinel_error", "ellipsis_error", "missing_argument",
+        "unexpected_keyword_argument", "missing_keyword_only_argument", "unexpected_positional_argument",
+        "missing_positional_only_argument", "multiple_argument_values",
+    }  # fmt: skip  # about Python objects and calls
+    context = dict.fromkeys(
+        ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "max_digits", "decimal_places",
+         "whole_digits"), 3
+    ) | {"pattern": "x", "expected": "'a' or 'b'", "expected_tags": "'a'", "expected_schemes": "'https'",
+         "expected_version": 4, "encoding": "utf-8"}  # fmt: skip
+    own_english = "Their English"
+    for kind in get_args(core_schema.ErrorType):
+        if kind not in own | outside_a_document:
+            assert words.expected(kind, context, own_english)[0] != "their English", kind
+
+
+def test_a_third_party_model_is_told_of_in_our_words() -> None:
+    class Inner(Model):
+        at: datetime.date
+        size: int | bool
+
+    class Outer(Model):
+        inner: Inner
+        tags: dict[str, Annotated[int, Field(multiple_of=4)]] = {}
+
+    text = "inner: {at: tomorrow, size: big}\ntags: {a: 3}\n"
+    with pytest.raises(LtrlError) as caught:
+        parse(read(Source("x.yaml", text)), Outer)
+    assert [(d.code, d.message, str(d.position)) for d in caught.value.diagnostics] == [
+        (Code.WRONG_TYPE, '`inner.at` is `"tomorrow"`, expected a date, `2026-11-22`', "x.yaml:1:13"),
+        (Code.WRONG_TYPE, '`inner.size` is `"big"`, expected a whole number', "x.yaml:1:29"),
+        (Code.WRONG_TYPE, '`inner.size` is `"big"`, expected `true` or `false`', "x.yaml:1:29"),
+        (Code.INVALID_VALUE, "`tags.a` is `3`, expected a multiple of 4", "x.yaml:2:11"),
     ]
+
+
+def test_names_of_other_systems_lead_to_fields_that_exist() -> None:
+    experiment = spec()
+    judge = '{backend: openai, base_url: "http://j/v1", model: m}'
+    with_all = SPEC.replace("{backend: exact}", judge).replace("{name: local}", "{name: nemo-rl}")
+    data = read(Source("spec.yaml", with_all)).data | {"logging": {"wandb": {}}}
+    for foreign, here in elsewhere().items():
+        if " " in here:
+            continue
+        *around, name = here.split(".")
+        section = fields_of(type(experiment), tuple(around), data)
+        assert section is not None, (foreign, here)
+        assert name in section.model_fields, (foreign, here)
+
+
+def test_every_nemo_rl_key_that_a_spec_compiles_to_is_a_name_that_is_known() -> None:
+    planned = prepare(ROOT / "specs" / "qwen30b_moe.yaml")
+    ours = {field for section in ("algorithm", "optimizer", "rollout", "parallelism", "checkpoint", "validation")
+            for field in fields_of(Experiment, (section,), {}).model_fields}  # fmt: skip
+    for setting in settings(planned.resolved, planned.layout):
+        name = setting.steps[-1]
+        if setting.field and setting.steps[0] not in ("env", "data") and name not in ours | {"enabled", "optimizer"}:
+            assert name in elsewhere(), setting.key
+
+
+def test_every_flag_of_the_reference_is_a_name_that_is_known() -> None:
+    ours = {"lr", "weight_decay", "accumulate_allreduce_grads_in_fp32)"}
+    flags = {word[2:].replace("-", "_").rstrip(",") for row in ROWS for word in row.flag.split() if word[:2] == "--"}
+    assert flags - ours <= set(elsewhere())
