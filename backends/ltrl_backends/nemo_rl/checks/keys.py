@@ -97,6 +97,9 @@ SETTABLE = {"policy.megatron_cfg.env_vars"}
 def _(c: Conf) -> Iterator[Problem]:
     for key, value, path in c.overrides():
         known = c.keys.get(key)
+        if any(setting.key.startswith(f"{key}.") for setting in c.settings):
+            message = f"`{key}` is {shown(value)}, NeMo-RL has a section there"
+            yield Problem(c.resolved.document.at(path), message, f"name the keys in it: `{key}.…`")
         if known and not fits(value, known.type):
             yield Problem(
                 c.resolved.document.at(path),
