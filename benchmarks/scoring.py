@@ -54,10 +54,17 @@ PUNCTUATION = [", ", ". ", "; ", " (", ") ", " - ", ".\n\n", ": "]
 
 
 def make_text(rng: random.Random, num_bytes: int, entities: tuple[str, ...], num_hits: int, foreign: float) -> str:
-    """English-like text of about so many bytes with `num_hits` of the entities in it, each once, somewhere."""
+    """English-like text of about so many bytes with `num_hits` of the entities in it, each once, somewhere.
+
+    `foreign` is the share of words with a character that is not ASCII; at 1 the text is Chinese.
+    """
     words: list[str] = []
     size = 0
     while size < num_bytes:
+        if foreign == 1:
+            words.append(chr(0x4E00 + int(rng.paretovariate(0.6)) % 3000) + ("，" if rng.random() < 0.1 else ""))
+            size += 3 * len(words[-1])
+            continue
         (word,) = rng.choices(WORDS, cum_weights=CUMULATIVE)
         if rng.random() < foreign:
             word += rng.choice(["é", "ü", "’s", "—", "ń"])
@@ -80,6 +87,15 @@ ENTITIES = (
     "EC 6",
     "Oprah Winfrey",
 )
+KINDS_OF_ENTITIES = {
+    "names": ENTITIES,
+    "acronyms and numbers": ("NATO", "USA", "FBI", "U.N.", "1998", "5 million", "92.2 m", "AT&T"),
+    "common words": ("The Who", "It", "Yes", "Us", "Time", "A Place", "New", "Some Like It"),
+    "Chinese": ("北京大学", "長江", "上海", "香港特別行政區", "孫中山", "台北", "故宮", "黃河"),
+}
+
+
+SHARES = {0.0: "ASCII", 0.01: "1% foreign", 1.0: "Chinese"}
 
 
 def best_seconds(function: Callable[[], object], seconds: float) -> float:
@@ -93,16 +109,18 @@ def best_seconds(function: Callable[[], object], seconds: float) -> float:
     return statistics.quantiles(times, n=10)[0] if len(times) >= 10 else min(times)
 
 
-def compare(num_bytes: int, num_hits: int, foreign: float, seconds: float) -> dict[str, float]:
+def compare(
+    num_bytes: int, num_hits: int, foreign: float, seconds: float, entities: tuple[str, ...] = ENTITIES
+) -> dict[str, float]:
     rng = random.Random(num_bytes + num_hits)
-    texts = [make_text(rng, num_bytes, ENTITIES, num_hits, foreign) for _ in range(8)]
+    texts = [make_text(rng, num_bytes, entities, num_hits, foreign) for _ in range(8)]
     reference, words = ReferenceMatcher(), WordsMatcher()
     for text in texts:
-        expected = naive_recall(text, ENTITIES)
-        assert recall(reference.hits(text, ENTITIES)) == expected, "the scores differ"
-    peer = best_seconds(lambda: [naive_recall(t, ENTITIES) for t in texts], seconds) / len(texts)
-    ours = best_seconds(lambda: [reference.hits(t, ENTITIES) for t in texts], seconds) / len(texts)
-    strict = best_seconds(lambda: [words.hits(t, ENTITIES) for t in texts], seconds) / len(texts)
+        expected = naive_recall(text, entities)
+        assert recall(reference.hits(text, entities)) == expected, "the scores differ"
+    peer = best_seconds(lambda: [naive_recall(t, entities) for t in texts], seconds) / len(texts)
+    ours = best_seconds(lambda: [reference.hits(t, entities) for t in texts], seconds) / len(texts)
+    strict = best_seconds(lambda: [words.hits(t, entities) for t in texts], seconds) / len(texts)
     return {"peer": peer, "reference": ours, "words": strict}
 
 
@@ -131,20 +149,25 @@ def main() -> None:
     arguments = parser.parse_args()
     results: list[dict[str, object]] = []
     print("one response, 8 entities: microseconds                  peer | reference   ratio |     words   ratio")
-    for num_bytes in (12_000, 150_000):
-        for num_hits in (8, 4, 0):
-            for foreign in (0.0, 0.01):
-                times = compare(num_bytes, num_hits, foreign, arguments.seconds)
-                peer, ours, words = (1e6 * times[name] for name in ("peer", "reference", "words"))
-                kind = f"{num_bytes // 1000} kB, {num_hits} named, {'1% non-ASCII words' if foreign else 'ASCII'}"
-                print(f"{kind:<50} {peer:9.0f} | {ours:9.0f} {peer / ours:6.1f}x | {words:9.0f} {peer / words:6.1f}x")
-                results.append({"kind": kind, "peer_us": peer, "reference_us": ours, "words_us": words})
+    cases = [
+        (num_bytes, num_hits, foreign, "names")
+        for num_bytes in (12_000, 150_000)
+        for num_hits in (8, 4, 0)
+        for foreign in (0.0, 0.01)
+    ]
+    cases += [(150_000, 4, 1.0 if kind == "Chinese" else 0.0, kind) for kind in KINDS_OF_ENTITIES if kind != "names"]
+    for num_bytes, num_hits, foreign, entities in cases:
+        times = compare(num_bytes, num_hits, foreign, arguments.seconds, KINDS_OF_ENTITIES[entities])
+        peer, ours, words = (1e6 * times[name] for name in ("peer", "reference", "words"))
+        kind = f"{num_bytes // 1000} kB, {num_hits} {entities} there, {SHARES[foreign]}"
+        print(f"{kind:<50} {peer:9.0f} | {ours:9.0f} {peer / ours:6.1f}x | {words:9.0f} {peer / words:6.1f}x")
+        results.append({"kind": kind, "peer_us": peer, "reference_us": ours, "words_us": words})
     print("\na group of 8 responses of 128 kB, requests to rewards, no judge: milliseconds")
     for name in ("reference", "words"):
         for num_hits in (8, 4, 0):
             for foreign in (0.0, 0.01):
                 milliseconds = 1e3 * group(name, num_hits, foreign, arguments.seconds)
-                kind = f"{name}, {num_hits} of 8 named, {'1% non-ASCII words' if foreign else 'ASCII'}"
+                kind = f"{name}, {num_hits} of 8 named, {SHARES[foreign]}"
                 print(f"{kind:<50} {milliseconds:9.2f}")
                 results.append({"kind": f"group: {kind}", "ms": milliseconds})
     if arguments.json:

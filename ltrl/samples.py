@@ -7,7 +7,7 @@ under `metadata` in keys of its own, so that files go both ways.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = ["Passage", "Sample"]
@@ -43,6 +43,8 @@ class Sample:
     source: str = "longqa"
     passages: tuple[Passage, ...] = ()
     """The documents of the prompt in their order, where known."""
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other names of rubric entities, by entity; `metadata.aliases` of the record."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as LongTraceRL writes it; `from_json` gives this sample back."""
@@ -58,6 +60,8 @@ class Sample:
             metadata["documents"] = [
                 {"id": p.id, "title": p.title, "tier": p.tier, "text": p.text} for p in self.passages
             ]
+        if self.aliases:
+            metadata["aliases"] = {entity: list(names) for entity, names in self.aliases.items()}
         return {
             "source": self.source,
             "input_messages": [{"role": role, "content": content} for role, content in self.messages],
@@ -82,16 +86,29 @@ class Sample:
             raise TypeError("`label` is not a string")
         if not isinstance(rubrics, list):
             raise TypeError("`metadata.extra_reward_info.rubrics` is not a list")
+        named = tuple(str(r) for r in rubrics)
         return cls(
             id=str(metadata.get("id", default_id)),
             messages=messages,
             question=str(info["question"]),
             label=record["label"],
-            rubrics=tuple(str(r) for r in rubrics),
+            rubrics=named,
             dataset_name=str(info["dataset_name"]),
             source=str(record["source"]),
             passages=tuple(
                 Passage(str(d["id"]), str(d["text"]), d["tier"], str(d.get("title", "")))
                 for d in metadata.get("documents", ())
             ),
+            aliases=_aliases(metadata.get("aliases", {}), named),
         )
+
+
+def _aliases(found: Any, entities: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    if not isinstance(found, dict) or not all(isinstance(names, list) for names in found.values()):
+        raise TypeError("`metadata.aliases` is not an object of lists")
+    for entity, names in found.items():
+        if entity not in entities:
+            raise ValueError(f"`metadata.aliases` has `{entity}`, which is no entity of the rubric")
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"`metadata.aliases` of `{entity}` has a name that is not text")
+    return {entity: tuple(names) for entity, names in found.items()}

@@ -11,6 +11,7 @@ import pytest
 from ltrl.backend import create, load
 from ltrl.errors import Code, LtrlError
 from ltrl.samples import Sample
+from ltrl.scoring import ScoreRequest, parse_response
 
 
 def record(number: int = 0, **changes: Any) -> dict[str, Any]:
@@ -161,3 +162,34 @@ def test_a_missing_and_an_empty_file_are_told(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(LtrlError, match=r"the data file `empty\.jsonl` has no records"):
         len(backend("empty.jsonl"))
+
+
+def with_info(**info: Any) -> dict[str, Any]:
+    made = record()
+    made["metadata"] = {"extra_reward_info": made["metadata"]["extra_reward_info"] | info}
+    return made
+
+
+def test_aliases_go_both_ways(tmp_path: Path) -> None:
+    made = record()
+    made["metadata"]["aliases"] = {"Lyndon B. Johnson": ["LBJ", "Lyndon Johnson"]}
+    [sample] = backend(lines(tmp_path / "data.jsonl", made))
+    assert sample.aliases == {"Lyndon B. Johnson": ("LBJ", "Lyndon Johnson")}
+    assert list(backend(lines(tmp_path / "b.jsonl", sample.to_json()))) == [sample]
+    assert ScoreRequest.of(sample, parse_response("LBJ", chat_format="plain")).aliases == sample.aliases
+
+
+def test_an_alias_of_no_entity_is_refused(tmp_path: Path) -> None:
+    made = record()
+    made["metadata"]["aliases"] = {"Lyndon Johnson": ["LBJ"]}
+    message, _, line = mistake(lines(tmp_path / "data.jsonl", record(), made))
+    assert (message, line) == ("`metadata.aliases` has `Lyndon Johnson`, which is no entity of the rubric", 2)
+
+
+@pytest.mark.parametrize("entity", ["…", "🎵", "***"])
+def test_an_entity_that_nothing_can_name_is_refused_with_its_line(entity: str, tmp_path: Path) -> None:
+    path = lines(tmp_path / "data.jsonl", record(), with_info(rubrics=["USS Maddox", entity]))
+    message, hint, line = mistake(path)
+    assert (message, line) == (f"the rubric entity `{entity}` has nothing to look for", 2)
+    assert hint == "a rubric entity needs a letter or a digit to be found by; `ltrl reward lint` lists them all"
+    assert [sample.rubrics[-1] for sample in backend(path, nameless="keep")] == ["Lyndon B. Johnson", entity]

@@ -103,7 +103,7 @@ def test_a_judge_is_asked_and_read_as_by_the_reference(case: dict[str, Any]) -> 
     assert len(server.requests) == expected["judge_calls"]
     shown = expected["response_shown_to_judge"]
     if shown is not None:
-        prompt = TEMPLATES["hle"](JudgeRequest(given["question"], given["answer"], shown))
+        prompt = TEMPLATES["hle-style"](JudgeRequest(given["question"], given["answer"], shown))
         assert set(server.prompts()) == {prompt}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ltrl.backend import create, load
@@ -24,9 +25,13 @@ from ltrl.scoring import (
     parse_response,
     recall,
     tokens,
+    words,
 )
 
 WORDS = WordsMatcher()
+ANY = st.text(st.characters(), max_size=40)  # lone surrogates included
+ODD = ["é", "e\u0301", "İ", "\u212a", "中", "国", "Ω", "\u00ad", "’", "½", "ß", "ﬁ", "한", "か\u3099"]
+MIXED = st.lists(st.sampled_from([*"abk _.-1,'&", *ODD]), max_size=30).map("".join)
 
 
 def found(entity: str, text: str, **options: bool) -> list[str]:
@@ -68,11 +73,14 @@ def found(entity: str, text: str, **options: bool) -> list[str]:
         ("92.2 m", "92.2 m, 92.2m, 92.2 metres, 92.20 meters", ["92.2 m", "92.2m", "92.2 metres", "92.20 meters"]),
         ("5 million", "5,000,000 or 5 million", ["5,000,000", "5 million"]),
         ("5,000,000", "5 million people", ["5 million"]),
+        ("€3 billion", "€3bn, 3 bn, 3,000,000,000 and 13bn", ["3bn", "3 bn", "3,000,000,000"]),
+        ("3bn", "3 billion, 3bn", ["3 billion", "3bn"]),
         ("50%", "50 percent, 50 %", ["50 percent", "50 %"]),
         ("3 km²", "3 square kilometres", ["3 square kilometres"]),
         ("USA", "the U.S.A. and the USA", ["U.S.A.", "USA"]),
         ("U.S.A.", "the USA", ["USA"]),
         ("T. S. Eliot", "T.S. Eliot, TS Eliot", ["T.S. Eliot", "TS Eliot"]),
+        ("J.R. R. Tolkien", "J.R. R. Tolkien, J. R.R. Tolkien", ["J.R. R. Tolkien", "J. R.R. Tolkien"]),
         ("Dr Who", "Dr. Who", ["Dr. Who"]),
         ("O'Brien", "O’Brien, OBrien", ["O’Brien", "OBrien"]),
         ("AT&T", "AT & T, AT&amp;T", ["AT & T", "AT&amp;T"]),
@@ -135,6 +143,22 @@ def test_an_alias_is_as_good_as_the_name() -> None:
     )
 
 
+@settings(max_examples=50)
+@given(
+    st.lists(st.sampled_from(["Kime", "ba", "北京", "Łódź", "5 km", "USA"]), min_size=1, max_size=6),
+    ANY | MIXED,
+    st.data(),
+)
+def test_each_entity_is_looked_for_on_its_own(rubric: list[str], text: str, data: Any) -> None:
+    order = data.draw(st.permutations(range(len(rubric))))
+    text = f"{text} U.S.A. {text} 5km Lodz 北京"
+    for matcher in (WORDS, ReferenceMatcher()):
+        hits = matcher.hits(text, rubric)
+        assert matcher.hits(text, [rubric[i] for i in order]) == tuple(hits[i] for i in order)
+        assert matcher.hits(text, rubric * 2) == hits * 2
+        assert recall(hits * 2) == recall(hits)
+
+
 def test_an_entity_listed_twice_counts_twice() -> None:
     hits = WORDS.hits("Lady Gaga", ("Lady Gaga", "Lady Gaga", "nobody"))
     assert recall(hits) == pytest.approx(2 / 3)
@@ -144,11 +168,6 @@ def test_no_character_but_two_becomes_an_ascii_letter_in_lower_case() -> None:
     """The reference matcher relies on it: `K` (Kelvin) and `İ`."""
     foreign = (chr(point) for point in range(128, sys.maxunicode + 1))
     assert [c for c in foreign if re.search("[a-z0-9_]", c.lower())] == ["İ", "\u212a"]
-
-
-ANY = st.text(st.characters(), max_size=40)  # lone surrogates included
-ODD = ["é", "e\u0301", "İ", "\u212a", "中", "国", "Ω", "\u00ad", "’", "½", "ß", "ﬁ", "한", "か\u3099"]
-MIXED = st.lists(st.sampled_from([*"abk _.-1,'&", *ODD]), max_size=30).map("".join)
 
 
 @settings(max_examples=300)
@@ -178,16 +197,110 @@ def test_an_entity_is_found_where_it_is_written(before: str, entity: str, after:
         assert 0 <= start < end <= len(text)
 
 
+SEPARATORS = st.sampled_from(
+    [" ", "", "_", "中", "é", "\u212a", "İ", "a", ". ", " " * 500, "\n" * 90 + "国" + " " * 90]
+)
+SCATTERED = st.lists(st.sampled_from(["a", "b", "ab", "ba", "the", "K", "中", "x1"]), min_size=1, max_size=4).flatmap(
+    lambda words: st.tuples(
+        st.just(" ".join(words)), st.lists(st.sampled_from(words) | SEPARATORS, max_size=16).map("".join)
+    )
+)
+
+
+@settings(max_examples=1000)
+@given(SCATTERED)
+@example(("the x1", f"the{' ' * 5000}x1"))
+@example(("the x1", f"the{' ' * 5000}国{' ' * 5000}x1 a the. x1"))
+def test_words_with_anything_between_them_are_found_as_in_normal_forms(drawn: tuple[str, str]) -> None:
+    entity, text = drawn
+    (hit,) = ReferenceMatcher().hits(text, (entity,))
+    (every,) = ReferenceMatcher().hits(text, (entity, "中"), every=True)[:1]  # with an ideograph: the other way to fold
+    assert bool(hit.spans) == bool(every.spans) == (normalize(entity) in normalize(text))
+    assert every.spans[:1] == hit.spans
+    assert all(normalize(entity) in normalize(text[start:end]) for start, end in every.spans)
+
+
+PIECES = [
+    "the",
+    "at",
+    "t",
+    "AT&T",
+    "U.N.",
+    "NATO",
+    "5",
+    "5,000",
+    "1.5",
+    "million",
+    "bn",
+    "km",
+    "é",
+    "Łódź",
+    "北京",
+    "東",
+]
+PIECES += [
+    "and",
+    "&",
+    "a",
+    "b",
+    "ab",
+    "O'Brien",
+    "C++",
+    "%",
+    "-",
+    "_",
+    ".",
+    ",",
+    " ",
+    "\n",
+    "서울",
+    "에서",
+    "e\u0301",
+    "3 km²",
+]
+WRITTEN = st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from([" ", ""])).map("".join), min_size=1, max_size=4)
+TEXTS = st.lists(st.tuples(st.sampled_from([*PIECES, "@"]), st.sampled_from([" ", ""])).map("".join), max_size=25)
+
+
+@settings(max_examples=300)
+@given(WRITTEN.map("".join), TEXTS.map("".join))
+def test_searching_around_a_rare_word_finds_what_the_whole_pattern_finds(entity: str, text: str) -> None:
+    folded = fold(text.replace("@", entity.strip()))
+    known = words.entity(entity.strip(), True)
+    if known.is_empty:
+        return
+    whole = folded.text
+    expected = [
+        folded.span(len(whole[: match.start()].encode()), len(whole[: match.end()].encode()))
+        for match in known._pattern.finditer(whole)
+    ]
+    assert list(known.find_all(folded)) == expected
+
+
 @pytest.mark.parametrize("filler", ["x", "é", "国", " "])
-def test_long_texts_are_searched_in_windows_that_change_nothing(filler: str) -> None:
-    for length in range(1900, 2200):
-        before = filler * length
-        for matcher in (WORDS, ReferenceMatcher()):
-            text = f"{before} black milk. {filler * 3000} black milk"
-            (hit,) = matcher.hits(text, ("Black Milk",))
-            assert [text[a:b] for a, b in hit.spans] == ["black milk"]
-            assert hit.spans[0][0] == length + 1
-        assert found("milk", f"{before} buttermilk {before} buttermilk") == []
+def test_an_entity_is_found_far_into_a_text(filler: str) -> None:
+    before = filler * 2000
+    for matcher in (WORDS, ReferenceMatcher()):
+        text = f"{before} black milk. {filler * 3000} black milk"
+        (hit,) = matcher.hits(text, ("Black Milk",))
+        assert hit.spans == ((2001, 2011),)
+    assert found("milk", f"{before} buttermilk {before} buttermilk") == []
+
+
+SEAMS = st.sampled_from("กぁゖァヺ一龥가힣が각")
+
+
+@settings(max_examples=300)
+@given(ANY | MIXED, SEAMS, ANY | MIXED, st.booleans())
+def test_a_text_may_be_cut_before_a_letter_that_joins_nothing(a: str, seam: str, b: str, ignores: bool) -> None:
+    one, two = fold(a, ignore_accents=ignores), fold(f"{seam}{b}", ignore_accents=ignores)
+    assert fold(f"{a}{seam}{b}", ignore_accents=ignores).data == one.data + two.data
+
+
+def test_a_place_deep_in_a_text_without_spaces_is_found() -> None:
+    text = "".join(chr(0x4E00 + i * 7 % 5000) for i in range(5000)) + "か\u3099" * 200 + "東京タワー" + "가" * 100
+    (hit,) = WORDS.hits(text, ("東京タワー",))
+    assert hit.spans == ((5400, 5405),)
 
 
 @given(ANY | MIXED)
@@ -303,3 +416,27 @@ def test_a_permuted_group_gets_the_permuted_rewards(order: list[int]) -> None:
     backend = reward("rubric", judge=exact(**JUDGE))
     rewards = backend.rewards(backend.score(GROUP))
     assert backend.rewards(backend.score([GROUP[i] for i in order])) == [rewards[i] for i in order]
+
+
+def test_an_alias_counts_in_the_reward() -> None:
+    named = dataclasses.replace(GROUP[0], rubrics=("Alpha", "B"), aliases={"Alpha": ("A",)})
+    (score,) = reward("rubric", judge=exact(**JUDGE)).score([named])
+    assert (score.rubric, score.hits[0]) == (1.0, Hit("Alpha", ((9, 10),)))
+
+
+def test_an_entity_with_nothing_to_look_for_names_its_sample() -> None:
+    with pytest.raises(LtrlError, match=r"the rubric entity `…` has nothing to look for, in sample `sample 1`"):
+        reward("rubric").score([dataclasses.replace(GROUP[0], rubrics=("…",))])
+
+
+def test_a_score_says_why() -> None:
+    scores = reward("rubric", judge=exact(**JUDGE)).score(GROUP)
+    assert [s.why for s in scores] == [
+        "right",
+        "right",
+        "wrong: `X` is not the label",
+        "not judged: ill-formed",
+        "not judged: truncated",
+        "not judged: aborted",
+    ]
+    assert [s.why for s in reward("rubric", eta=1.0, scope="all").score(GROUP[:1])] == ["no judge was asked"]

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ltrl.bundle import backends_used
+from ltrl.compile import prepare
+from ltrl.errors import LtrlError
 from ltrl.scoring import (
-    ChatFormat,
+    CHAT_FORMATS,
+    Hit,
     Response,
     Score,
+    Verdict,
     advantages,
+    chat_format,
+    chat_format_owner,
     chat_formats,
     group_kind,
     group_rewards,
     parse_response,
-    register_chat_format,
 )
 
 
@@ -33,7 +42,7 @@ def test_a_qwen3_response_is_split_at_its_only_close_tag() -> None:
 def test_a_qwen3_response_that_ends_the_text_instead_of_its_turn_is_ill_formed() -> None:
     response = parse_response("t\n</think>\n\nanswer<|endoftext|>", chat_format="qwen3")
     assert (response.is_ill_formed, response.content) == (True, "answer")
-    assert response.ill_formed_reasons == ("Wrong stop token: <|endoftext|>",)
+    assert response.ill_formed_reasons == ("Error stop token: <|endoftext|>",)
 
 
 def test_a_plain_response_is_all_answer() -> None:
@@ -53,18 +62,89 @@ def test_a_truncated_response_keeps_the_part_of_the_answer_that_was_written() ->
 
 
 def test_an_unknown_chat_format_is_told_with_those_known() -> None:
-    with pytest.raises(ValueError, match="unknown chat format 'qwen9'; known: deepseek-r1, plain, qwen3"):
+    with pytest.raises(LtrlError, match="unknown chat format `qwen9`") as caught:
         parse_response("", chat_format="qwen9")
+    assert caught.value.diagnostics[0].hint == "installed chat formats: `deepseek-r1`, `plain`, `qwen3`"
 
 
-def test_a_chat_format_registers_once_and_a_second_claim_is_refused() -> None:
-    chatml = ChatFormat("chatml-of-this-test", stop_tokens=("<end>",), has_reasoning=False)
-    register_chat_format(chatml)
-    register_chat_format(chatml)
-    assert "chatml-of-this-test" in chat_formats()
-    assert parse_response("hi<end>", chat_format="chatml-of-this-test").content == "hi"
-    with pytest.raises(ValueError, match="registered already"):
-        register_chat_format(ChatFormat("chatml-of-this-test"))
+def plugin(directory: Path, name: str, code: str) -> None:
+    """An installed distribution that publishes `chat_format.made` as the chat format `chatml`."""
+    (directory / f"{name}.py").write_text(f"from ltrl.scoring import ChatFormat\n{code}\n")
+    info = directory / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{CHAT_FORMATS}]\nchatml = {name}:made\n")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    chat_format.cache_clear()
+    yield tmp_path
+    chat_format.cache_clear()
+
+
+def test_a_plugin_brings_a_chat_format(installed: Path) -> None:
+    plugin(installed, "chatml_good", 'made = ChatFormat("chatml", stop_tokens=("<end>",), has_reasoning=False)')
+    assert chat_formats() == ("chatml", "deepseek-r1", "plain", "qwen3")
+    assert parse_response("hi<end>", chat_format="chatml").content == "hi"
+    assert chat_format_owner("chatml") == ("chatml_good", "1.0")
+    assert chat_format_owner("qwen3") is None
+
+
+def test_a_bundle_names_and_carries_whoever_brings_the_chat_format(installed: Path) -> None:
+    plugin(installed, "chatml_used", 'made = ChatFormat("chatml")')
+    quickstart = Path(__file__).resolve().parent.parent / "specs" / "quickstart.yaml"
+    planned = prepare(quickstart, sets=["model.chat_format=chatml"])
+    assert planned.resolved.chat_format == "chatml"
+    used = backends_used(planned.resolved.spec)
+    assert used["chat-format.chatml"] == {"distribution": "chatml_used", "version": "1.0"}
+
+
+def test_a_chat_format_that_two_plugins_claim_is_refused(installed: Path) -> None:
+    plugin(installed, "chatml_one", 'made = ChatFormat("chatml")')
+    plugin(installed, "chatml_two", 'made = ChatFormat("chatml")')
+    with pytest.raises(LtrlError, match=r"`chatml` is claimed by `chatml_\w+:made` and `chatml_\w+:made`"):
+        chat_format("chatml")
+
+
+@pytest.mark.parametrize("code", ["made = 3", 'made = ChatFormat("other")', "import nothing_of_this_name"])
+def test_a_chat_format_that_is_none_is_refused(installed: Path, code: str) -> None:
+    name = f"chatml_bad_{len(code)}"
+    plugin(installed, name, code)
+    with pytest.raises(LtrlError, match=rf"`{name}:made` is not the `ChatFormat` named|`chatml` does not load"):
+        chat_format("chatml")
+
+
+def test_a_deepseek_answer_that_begins_to_think_again_is_ill_formed() -> None:
+    response = parse_response("t\n</think>\n\nso <think> more<｜end▁of▁sentence｜>", chat_format="deepseek-r1")
+    assert response.ill_formed_reasons == ("Content contains special token: <think>",)
+
+
+def test_a_response_without_a_stop_token_is_what_its_reader_takes_it_for() -> None:
+    assert parse_response("t", chat_format="qwen3").status == "aborted"
+    assert parse_response("t", chat_format="qwen3", unstopped="truncated").status == "truncated"
+
+
+TEXT = st.text(max_size=8)
+VERDICTS = st.none() | st.builds(Verdict, st.none() | st.booleans(), TEXT, TEXT)
+HITS = st.builds(Hit, TEXT, st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=2).map(tuple))
+
+
+@given(
+    st.builds(
+        Score,
+        st.sampled_from([0.0, 1.0, None]),
+        st.floats(0, 1),
+        VERDICTS,
+        st.lists(HITS, max_size=3).map(tuple),
+        st.sampled_from(["", "truncated"]),
+        st.dictionaries(TEXT, st.floats(0, 1), max_size=2),
+    )
+)
+def test_a_score_comes_back_from_its_json(score: Score) -> None:
+    assert Score.from_json(json.loads(json.dumps(score.to_json()))) == score
+    assert score.to_json()["why"]
 
 
 @given(st.text(st.characters(), max_size=60), st.sampled_from(["qwen3", "deepseek-r1", "plain"]))

@@ -14,9 +14,11 @@ from ltrl.scoring import (
     Hit,
     JudgedReward,
     Normalisation,
+    Payments,
     Score,
     ScoreRequest,
     group_rewards,
+    payments,
     score_responses,
     scored_text,
 )
@@ -56,14 +58,22 @@ class LongRLVRReward:
 
     def rewards(self, group: Sequence[Score]) -> list[float | None]:
         """The rewards of one prompt's scores, in [0, 2]; None for one that is unjudged."""
-        options = self._options
-        return group_rewards(group, eta=options.eta, normalisation=options.normalisation, formula="longrlvr")
+        return _rewards(group, self._options)
+
+    @staticmethod
+    def payments(options: Options) -> Payments:
+        """Least and most that an answer gets."""
+        return payments(lambda group: _rewards(group, options), is_judged=options.eta < 1)
 
     def _chunks(self, request: ScoreRequest) -> tuple[float, tuple[Hit, ...]]:
         named = named_chunks(scored_text(request.response, self._options.text))
         gold = {chunk: _chunk_id(chunk, request.group) for chunk in request.rubrics}
         hits = tuple(Hit(chunk, named.get(gold[chunk], ())) for chunk in request.rubrics)
         return chunk_f_beta(named, set(gold.values()), beta=self._options.beta), hits
+
+
+def _rewards(group: Sequence[Score], options: LongRLVRReward.Options) -> list[float | None]:
+    return group_rewards(group, eta=options.eta, normalisation=options.normalisation, formula="longrlvr")
 
 
 def named_chunks(text: str) -> dict[int, tuple[tuple[int, int], ...]]:

@@ -13,6 +13,7 @@ from pydantic import Field
 from ltrl.backend import DataSection
 from ltrl.errors import Code, LtrlError, Position, Source, fail, unreadable
 from ltrl.samples import Sample
+from ltrl.scoring import is_findable
 
 __all__ = ["LongTrace", "LongTraceOptions"]
 
@@ -24,6 +25,9 @@ class LongTraceOptions(DataSection):
     """Name of the backend."""
     path: str
     """The file; a relative path starts at the project."""
+    nameless: Literal["refuse", "keep"] = "refuse"
+    """An entity without a letter or digit, which nothing can name: `refuse` its record, or `keep` it for
+    `matcher: reference`, which counts it as named by every response."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use the first so many records only; by default all."""
 
@@ -84,10 +88,14 @@ class LongTrace:
         if problem:
             raise self._bad(number, line, problem)
         try:
-            return Sample.from_json(record, default_id=str(number))
+            sample = Sample.from_json(record, default_id=str(number))
         except (ValueError, TypeError, KeyError) as error:
             said = f"`metadata` has no {error}" if isinstance(error, KeyError) else str(error)
             raise self._bad(number, line, said) from None
+        if self._options.nameless == "refuse" and (nameless := _nameless(sample)) is not None:
+            hint = "a rubric entity needs a letter or a digit to be found by; `ltrl reward lint` lists them all"
+            raise self._bad(number, line, f"the rubric entity `{nameless}` has nothing to look for", hint)
+        return sample
 
     def _bad(self, number: int, line: bytes, message: str, hint: str | None = None) -> LtrlError:
         text = line.decode("utf-8", "replace").strip()
@@ -123,6 +131,12 @@ def _problem(record: Any) -> str | None:
     if info["dataset_name"] != "longrlvr" and any(not isinstance(r, str) or not r.strip() for r in info["rubrics"]):
         return "`metadata.extra_reward_info.rubrics` has an item that is not text"
     return None
+
+
+def _nameless(sample: Sample) -> str | None:
+    """The first name that no text can contain as words."""
+    names = (name for entity in sample.rubrics for name in (entity, *sample.aliases.get(entity, ())))
+    return next((name for name in names if not is_findable(name)), None)
 
 
 def _kind(value: Any) -> str:

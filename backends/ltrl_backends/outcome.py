@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from ltrl.backend import create
-from ltrl.scoring import EntityReward, Score, ScoreRequest, entity_recall, score_responses
+from ltrl.scoring import EntityReward, Payments, Score, ScoreRequest, entity_recall, score_responses
 
 __all__ = ["OutcomeReward"]
 
@@ -34,3 +34,8 @@ class OutcomeReward:
     def rewards(self, group: Sequence[Score]) -> list[float | None]:
         """The outcome of each; None for one that is unjudged."""
         return [score.outcome for score in group]
+
+    @staticmethod
+    def payments(options: Options) -> Payments:  # noqa: ARG004  # the same for all
+        """Least and most that an answer gets."""
+        return {"right": (1.0, 1.0), "wrong": (0.0, 0.0)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -11,11 +11,13 @@ from ltrl.backend import create
 from ltrl.scoring import (
     EntityReward,
     Normalisation,
+    Payments,
     Scope,
     Score,
     ScoreRequest,
     entity_recall,
     group_rewards,
+    payments,
     score_responses,
 )
 
@@ -39,6 +41,14 @@ class RubricReward:
         normalisation: Normalisation = "group-max"
         """`group-max` divides the rubric by the largest of the prompt's responses; `none` takes it as it is."""
 
+        def doubts(self) -> Iterable[tuple[str, str, str]]:
+            """Weights that pay nothing, or nothing for the rubric."""
+            if self.eta == 1 and self.scope == "positive-only":
+                message = "with `eta: 1` no judge is asked and `scope: positive-only` pays nobody: every reward is 0"
+                yield "eta", message, "write `scope: all` to pay for the rubric alone, or an `eta` below 1"
+            if self.eta == 0:
+                yield "eta", "with `eta: 0` the rubric pays nothing", "`backend: outcome` says so"
+
     def __init__(self, options: Options) -> None:
         self._options = options
         self._judge = create(options.judge) if options.eta < 1 else None
@@ -50,5 +60,13 @@ class RubricReward:
 
     def rewards(self, group: Sequence[Score]) -> list[float | None]:
         """The rewards of one prompt's scores; None for one that is unjudged."""
-        options = self._options
-        return group_rewards(group, eta=options.eta, scope=options.scope, normalisation=options.normalisation)
+        return _rewards(group, self._options)
+
+    @staticmethod
+    def payments(options: Options) -> Payments:
+        """Least and most that an answer gets."""
+        return payments(lambda group: _rewards(group, options), is_judged=options.eta < 1)
+
+
+def _rewards(group: Sequence[Score], options: RubricReward.Options) -> list[float | None]:
+    return group_rewards(group, eta=options.eta, scope=options.scope, normalisation=options.normalisation)

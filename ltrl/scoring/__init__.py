@@ -5,11 +5,11 @@ server and offline re-scoring. Nothing here touches the network or the disk.
 """
 
 from ltrl.scoring.fold import Folded, fold
-from ltrl.scoring.group import GroupKind, advantages, group_kind, group_rewards
-from ltrl.scoring.judged import EntityReward, JudgedReward, entity_recall, score_responses, scored_text, zeroed
-from ltrl.scoring.match import Matcher, MatcherName, ReferenceMatcher, WordsMatcher, matcher, recall
+from ltrl.scoring.group import GroupKind, Payments, advantages, group_kind, group_rewards, payments
+from ltrl.scoring.judged import EntityReward, JudgedReward, Text, entity_recall, score_responses, scored_text, zeroed
+from ltrl.scoring.match import Matcher, MatcherName, ReferenceMatcher, WordsMatcher, is_findable, matcher, recall
 from ltrl.scoring.reference import normalize
-from ltrl.scoring.response import ChatFormat, chat_format, chat_formats, parse_response, register_chat_format
+from ltrl.scoring.response import CHAT_FORMATS, ChatFormat, chat_format, chat_format_owner, chat_formats, parse_response
 from ltrl.scoring.score import (
     Hit,
     JudgeRequest,
@@ -24,6 +24,7 @@ from ltrl.scoring.score import (
 from ltrl.scoring.words import tokens
 
 __all__ = [
+    "CHAT_FORMATS",
     "ChatFormat",
     "EntityReward",
     "Folded",
@@ -34,26 +35,30 @@ __all__ = [
     "Matcher",
     "MatcherName",
     "Normalisation",
+    "Payments",
     "ReferenceMatcher",
     "Response",
     "Scope",
     "Score",
     "ScoreRequest",
     "Status",
+    "Text",
     "Verdict",
     "WordsMatcher",
     "advantages",
     "chat_format",
+    "chat_format_owner",
     "chat_formats",
     "entity_recall",
     "fold",
     "group_kind",
     "group_rewards",
+    "is_findable",
     "matcher",
     "normalize",
     "parse_response",
+    "payments",
     "recall",
-    "register_chat_format",
     "score_responses",
     "scored_text",
     "tokens",

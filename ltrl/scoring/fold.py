@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import codecs
 import re
-import string
 import threading
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from itertools import accumulate
 
-__all__ = ["Folded", "Runs", "bones", "fold", "fold_runs"]
+__all__ = ["Folded", "fold", "rarity"]
 
 # Marks that readers leave out: Latin, Greek and Cyrillic accents, Hebrew points, Arabic vowel signs. The vowel signs of
 # Indic scripts, Thai, and the kana voicing marks are letters and stay.
@@ -37,28 +36,27 @@ _LETTERS = {"ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "
 _SIGNS = {True: _TYPOGRAPHY | _LETTERS, False: _TYPOGRAPHY}
 _SIGN = {ignores: re.compile("[" + "".join(map(re.escape, signs)) + "]") for ignores, signs in _SIGNS.items()}
 
-# Letters, digits and foreign bytes without the nine commonest letters: a fifth of a text, and still telling.
-_BONES = frozenset((set(string.ascii_lowercase) - set("etaoinsrh")) | set(string.digits))
-_FLESH = bytes(byte for byte in range(128) if chr(byte).lower() not in _BONES)
-_LOWER = bytes(range(256)).lower()
-_CHUNK = 2048
-
 
 def fold(text: str, *, ignore_accents: bool = True) -> Folded:
     """The text in NFKC, case folded in every script, with plain quotes and dashes; without accents unless told."""
-    return fold_runs(text, _RUNS[ignore_accents])
+    runs, places = _RUNS[ignore_accents], list[tuple[int, int, int]]()
+    if text.isascii():
+        return Folded(text, text.encode("ascii").lower(), places, runs)
+    _state.current = runs, places
+    # `bytes.lower` touches ASCII alone.
+    return Folded(text, text.encode("ascii", _HANDLER).lower(), places, runs)
 
 
-def bones(folded: bytes) -> bytes:
-    """What is left of a text in any case without separators and common letters.
+def rarity(word: str) -> int:
+    """How rare a word is likely to be and how fast to look for: its letters, uncommon ones count more."""
+    return sum(1 if letter in _COMMON else 2 if letter in _LESS_COMMON else 4 for letter in word)
 
-    If a text holds a sequence of words, whatever stands between them, then its bones hold the bones of the words.
-    """
-    return folded.translate(_LOWER, _FLESH)
+
+_COMMON, _LESS_COMMON = frozenset("etaoinsrh"), frozenset("dlcumwfgypbvk_")
 
 
 class Runs(dict[str, bytes]):
-    """Folds runs of non-ASCII characters to UTF-8, each once; one must not depend on what stands before the run."""
+    """Folds runs of non-ASCII characters to UTF-8, each short one once."""
 
     def __init__(self, fold_run: Callable[[str], bytes]) -> None:
         super().__init__()
@@ -72,51 +70,24 @@ class Runs(dict[str, bytes]):
 
 
 _LONGEST_KEPT, _MOST_KEPT = 32, 65536
+_SEAM = re.compile("[\u0e01-\u0e2e\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]")
+"""Letters of unspaced scripts that never join the one before: what stands before them folds by itself."""
 
 
 class Folded:
     """A folded text with its original."""
 
-    def __init__(self, original: str, data: bytes, places: list[tuple[int, int, int]], runs: Runs) -> None:
+    def __init__(self, original: str, data: bytes, places: Sequence[tuple[int, int, int]], runs: Runs) -> None:
         self.original = original
-        self._data = data  # ASCII in any case: lower case costs time that most entities do not need
+        self.data = data
+        """The folded text in UTF-8."""
         self._places = places  # of runs: first character, last + 1, bytes when folded
         self._runs = runs
-
-    @cached_property
-    def data(self) -> bytes:
-        """The folded text in UTF-8."""
-        return self._data.lower()
 
     @property
     def text(self) -> str:
         """The folded text."""
         return self.data.decode("utf-8", "surrogatepass")
-
-    def windows(self, entity_bones: bytes, *, margin: int = 0) -> Iterator[tuple[int, bytes]]:
-        """The stretches of `data`, from left to right, that can hold an entity with these bones; there are no others.
-
-        Each with its place. It begins at or before the bone that precedes the entity's and ends at or after the one
-        that follows, and reaches `margin` bytes further on both sides.
-        """
-        skeleton, ends = self._skeleton
-        bone = skeleton.find(entity_bones)
-        while bone >= 0:
-            first = bisect_right(ends, bone - 1) if bone else 0
-            last = bisect_right(ends, bone + len(entity_bones))
-            start, end = max(0, first * _CHUNK - margin), (last + 1) * _CHUNK + margin
-            while start and self._data[start] & 0xC0 == 0x80:  # not in the middle of a letter
-                start -= 1
-            while end < len(self._data) and self._data[end] & 0xC0 == 0x80:
-                end += 1
-            yield start, self._data[start:end].lower()
-            bone = skeleton.find(entity_bones, bone + 1)
-
-    @cached_property
-    def _skeleton(self) -> tuple[bytes, list[int]]:
-        """The bones of `data`, and how many of them there are up to the end of each chunk of it."""
-        chunks = [bones(self._data[start : start + _CHUNK]) for start in range(0, len(self._data), _CHUNK)]
-        return b"".join(chunks), list(accumulate(map(len, chunks)))
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where bytes [start, end) of `data` stand in the original: characters, with the marks on the last of them."""
@@ -152,15 +123,6 @@ class Folded:
         return [place[0] + growth for place, growth in zip(self._places, grown, strict=False)]
 
 
-def fold_runs(text: str, runs: Runs) -> Folded:
-    """The text with ASCII in lower case and every other run as `runs` has it."""
-    places: list[tuple[int, int, int]] = []
-    if text.isascii():
-        return Folded(text, text.encode("ascii"), places, runs)
-    _state.current = runs, places
-    return Folded(text, text.encode("ascii", _HANDLER), places, runs)
-
-
 _HANDLER = "ltrl.scoring.fold"
 _state = threading.local()
 
@@ -169,6 +131,8 @@ def _fold_unencodable(error: UnicodeError) -> tuple[bytes, int]:
     assert isinstance(error, UnicodeEncodeError)
     runs, places = _state.current
     start, end = error.start, error.end
+    if end - start > _LONGEST_KEPT and (seam := _SEAM.search(error.object, start + _LONGEST_KEPT, end)):
+        end = seam.start()  # the codec comes back with the rest
     folded = runs[error.object[start:end]]
     places.append((start, end, len(folded)))
     return folded, end

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
 from ltrl.scoring.score import Normalisation, Scope, Score
 
-__all__ = ["GroupKind", "advantages", "group_kind", "group_rewards"]
+__all__ = ["GroupKind", "Payments", "advantages", "group_kind", "group_rewards", "payments"]
 
 GroupKind = Literal["all-one", "all-zero", "mixed"]
+Payments = dict[Literal["right", "wrong"], tuple[float, float]]
+"""Least and most reward of a right and of a wrong answer."""
 
 
 def group_rewards(
@@ -46,6 +48,16 @@ def group_rewards(
         else:
             rewards.append(_mix(outcome, rubric, eta, scope))
     return rewards
+
+
+def payments(rewards: Callable[[Sequence[Score]], Sequence[float | None]], *, is_judged: bool = True) -> Payments:
+    """What a rule pays an answer without any evidence and with all of it; unjudged, every answer counts as wrong."""
+
+    def ends(outcome: float) -> tuple[float, float]:
+        found = [reward for rubric in (0.0, 1.0) for reward in rewards([Score(outcome, rubric)]) if reward is not None]
+        return min(found), max(found)
+
+    return {"right": ends(1.0 if is_judged else 0.0), "wrong": ends(0.0)}
 
 
 def _mix(outcome: float, rubric: float, eta: float, scope: Scope) -> float:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from ltrl.backend import JudgeBackend, JudgeChoice, RewardSection
+from ltrl.errors import LtrlError, fail
 from ltrl.scoring.match import MatcherName, matcher, recall
 from ltrl.scoring.score import Hit, JudgeRequest, Response, Score, ScoreRequest, Verdict
 
@@ -112,7 +113,12 @@ def entity_recall(options: EntityReward) -> Callable[[ScoreRequest], Part]:
     find = matcher(options.matcher, ignore_accents=options.accents == "ignore")
 
     def part(request: ScoreRequest) -> Part:
-        hits = find.hits(scored_text(request.response, options.text), request.rubrics, request.aliases)
+        try:
+            hits = find.hits(scored_text(request.response, options.text), request.rubrics, request.aliases)
+        except LtrlError as error:  # the matcher knows no samples
+            [found] = error.diagnostics
+            message = f"{found.message}, in sample `{request.group}`"
+            raise fail(found.code, message, hint=found.hint) from None
         return recall(hits), hits
 
     return part

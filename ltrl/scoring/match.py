@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Literal, Protocol, assert_never
 
 from ltrl.errors import Code, fail
@@ -10,7 +11,7 @@ from ltrl.scoring import reference, words
 from ltrl.scoring.fold import fold
 from ltrl.scoring.score import Hit
 
-__all__ = ["Matcher", "MatcherName", "ReferenceMatcher", "WordsMatcher", "matcher", "recall"]
+__all__ = ["Matcher", "MatcherName", "ReferenceMatcher", "WordsMatcher", "is_findable", "matcher", "recall"]
 
 MatcherName = Literal["words", "reference"]
 Aliases = Mapping[str, tuple[str, ...]]
@@ -49,10 +50,8 @@ class WordsMatcher:
                 if known.is_empty:
                     hint = "a rubric entity needs a letter or a digit to be found by"
                     raise fail(Code.BAD_DATA, f"the rubric entity `{name}` has nothing to look for", hint=hint)
-                if every:
-                    spans.extend(known.find_all(folded))
-                elif not spans and (span := known.find(folded)):
-                    spans.append(span)
+                if every or not spans:
+                    spans.extend(islice(known.find_all(folded), None if every else 1))
             found.append(Hit(entity, tuple(sorted(set(spans)))))
         return tuple(found)
 
@@ -69,16 +68,13 @@ class ReferenceMatcher:
         every: bool = False,
     ) -> tuple[Hit, ...]:
         """One hit for each entity, found under its own name only."""
-        prepared = reference.prepare(text)
-        found = []
-        for entity in entities:
-            known = reference.entity(entity)
-            if every:
-                found.append(Hit(entity, tuple(known.find_all(prepared))))
-            else:
-                span = known.find(prepared)
-                found.append(Hit(entity, (span,) if span else ()))
-        return tuple(found)
+        known = [reference.entity(entity) for entity in entities]
+        prepared = reference.Prepared(text, keeps_ideographs=any(one.has_ideographs for one in known))
+        num_places = None if every else 1
+        return tuple(
+            Hit(entity, tuple(islice(one.find_all(prepared), num_places)))
+            for entity, one in zip(entities, known, strict=True)
+        )
 
 
 def matcher(name: MatcherName, *, ignore_accents: bool = True) -> Matcher:
@@ -90,6 +86,11 @@ def matcher(name: MatcherName, *, ignore_accents: bool = True) -> Matcher:
             return ReferenceMatcher()
         case _:
             assert_never(name)
+
+
+def is_findable(entity: str) -> bool:
+    """Whether a name has a letter or a digit to be found by."""
+    return not words.entity(entity, True).is_empty
 
 
 def recall(hits: Sequence[Hit]) -> float:

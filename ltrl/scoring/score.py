@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from ltrl.samples import Sample
 
 __all__ = [
     "Hit",
@@ -53,6 +56,19 @@ class ScoreRequest:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Other names of rubric entities, by entity; any of them is a hit."""
 
+    @classmethod
+    def of(cls, sample: Sample, response: Response) -> ScoreRequest:
+        """A response to a sample."""
+        return cls(
+            group=sample.id,
+            question=sample.question,
+            label=sample.label,
+            rubrics=sample.rubrics,
+            response=response,
+            dataset_name=sample.dataset_name,
+            aliases=sample.aliases,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
@@ -94,7 +110,7 @@ class Score:
     """None when no judge was asked."""
     hits: tuple[Hit, ...] = ()
     zeroed: str = ""
-    """Why everything is 0 without being judged: `truncated`, `aborted`, `ill-formed`; empty otherwise."""
+    """Why everything is 0 without being judged: `truncated`, `aborted`, `ill-formed`, `empty`; or an empty string."""
     parts: dict[str, float] = field(default_factory=dict)
     """Further numbers a backend wants to see in the metrics, by name."""
 
@@ -102,3 +118,39 @@ class Score:
     def is_judged(self) -> bool:
         """False when an outage left no verdict; such a sample is masked from the loss, never scored 0."""
         return self.outcome is not None
+
+    @property
+    def why(self) -> str:
+        """Why the outcome is what it is, in a few words."""
+        if self.zeroed:
+            return f"not judged: {self.zeroed}"
+        if self.verdict is None:
+            return "no judge was asked"
+        said = "unjudged" if self.outcome is None else "right" if self.outcome else "wrong"
+        return f"{said}: {self.verdict.reason}" if self.verdict.reason else said
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for files and wires; `from_json` gives this score back."""
+        verdict = self.verdict
+        return {
+            "outcome": self.outcome,
+            "rubric": self.rubric,
+            "zeroed": self.zeroed,
+            "why": self.why,
+            "verdict": verdict and {"is_correct": verdict.is_correct, "reason": verdict.reason, "words": verdict.words},
+            "hits": [{"entity": hit.entity, "spans": [list(span) for span in hit.spans]} for hit in self.hits],
+            "parts": dict(self.parts),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Score:
+        """The score that `to_json` wrote."""
+        verdict = record["verdict"]
+        return cls(
+            outcome=record["outcome"],
+            rubric=record["rubric"],
+            verdict=verdict and Verdict(verdict["is_correct"], verdict["reason"], verdict["words"]),
+            hits=tuple(Hit(hit["entity"], tuple((a, b) for a, b in hit["spans"])) for hit in record["hits"]),
+            zeroed=record["zeroed"],
+            parts=dict(record["parts"]),
+        )

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from itertools import islice
+from heapq import merge
 
-from ltrl.scoring.fold import Folded, bones, fold
+from ltrl.scoring.fold import Folded, fold, rarity
 
 __all__ = ["WordsEntity", "tokens"]
 
@@ -35,6 +35,7 @@ _LEFT = rf"(?:(?<![^\W_])(?<![{_MARKS}])|(?<=[{_UNSPACED}]))"
 _RIGHT = rf"(?:(?![^\W_])(?![{_MARKS}])|(?=[{_UNSPACED}{_HANGUL}]))"
 
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SHORT_SCALES = {"mn": "million", "bn": "billion", "tn": "trillion"}
 _UNITS = [
     ("m", "metre", "metres", "meter", "meters"),
     ("km", "kilometre", "kilometres", "kilometer", "kilometers"),
@@ -63,12 +64,12 @@ _UNIT = {name: names for names in _UNITS for name in names}
 _UNIT_AFTER = re.compile(
     r"[ -]?(" + "|".join(re.escape(n) for n in sorted(_UNIT, key=len, reverse=True)) + r")(?![^\W_])"
 )
-_SCALE_AFTER = re.compile(rf"[ -]?({'|'.join(_SCALES)})(?![^\W_])")
+_SCALE_AFTER = re.compile(rf"[ -]?({'|'.join([*_SCALES, *_SHORT_SCALES])})(?![^\W_])")
 
 
 _TOKEN = re.compile(
     r"(?P<number>(?<![^\W_])(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d_])(?![.,]\d)"
-    rf"(?:(?![^\W_])|(?={_UNIT_AFTER.pattern})|(?=[{_UNSPACED}])))"
+    rf"(?:(?![^\W_])|(?={_UNIT_AFTER.pattern})|(?={_SCALE_AFTER.pattern})|(?=[{_UNSPACED}])))"
     rf"|(?P<acronym>(?<![^\W_])(?:[^\W\d_]\. ?)+[^\W\d_]\.?(?![^\W_]))"
     rf"|(?P<unspaced>[{_UNSPACED}]+)"
     rf"|(?P<word>(?:(?![{_UNSPACED}]){_LETTER})+)"
@@ -85,12 +86,12 @@ class _Part:
     """One of these occurs in whatever the pattern matches."""
     reach: int = 8
     """The most characters that it can match."""
-    letters: str = "\n"
-    """What it matches is these letters and digits and no others, whatever is between them; a line break
-    stands for what varies."""
-
-
-_MOST_WINDOWS = 64  # looking through more of them takes longer than looking through the text
+    begins: bool = False
+    """What it matches begins with a literal."""
+    ends: bool = False
+    """What it matches ends with a literal."""
+    separates: bool = False
+    """No ASCII letter or digit can stand where it meets its neighbours."""
 
 
 def tokens(text: str, *, ignore_accents: bool = True) -> tuple[str, ...]:
@@ -119,56 +120,60 @@ class WordsEntity:
         anchor = max(telling, key=_rarity)
         place = parts.index(anchor)
         self._anchors = tuple(literal.encode("utf-8", "surrogatepass") for literal in anchor.literals)
+        self._stands_free_left = anchor.begins and parts[place - 1].separates
+        self._stands_free_right = anchor.ends and place + 1 < len(parts) and parts[place + 1].separates
+        self._begins = anchor.begins and place == 1
         # In bytes: no character takes more than four. One more on each side for what may not stand there.
         self._reach_left = 4 * sum(part.reach for part in parts[:place]) + 16
         self._reach_right = 4 * sum(part.reach for part in parts[place:]) + 16
-        fixed = "".join(part.letters for part in parts)
-        stretches = (bones(stretch.encode("utf-8", "surrogatepass")) for stretch in fixed.split("\n"))
-        self._bones = max(stretches, key=len)
-
-    def find(self, text: Folded) -> tuple[int, int] | None:
-        """The first place in the original text, or None."""
-        if len(self._bones) > 1:
-            windows = text.windows(self._bones, margin=self._reach_left + self._reach_right)
-            for place, window in islice(windows, _MOST_WINDOWS):
-                if found := next(self._places(window, is_cut=place > 0), None):
-                    return text.span(place + found[0], place + found[1])
-            if next(windows, None) is None:
-                return None
-        return next(self.find_all(text), None)
 
     def find_all(self, text: Folded) -> Iterator[tuple[int, int]]:
         """Every place in the original text, from left to right, none overlapping."""
-        for start, end in self._places(text.data):
-            yield text.span(start, end)
-
-    def _places(self, data: bytes, *, is_cut: bool = False) -> Iterator[tuple[int, int]]:
-        """Places in a folded text; of one that is cut out of another the first letter is only looked back at."""
-        start = done = 0
-        while (anchor := self._next_anchor(data, start)) >= 0:
-            first = _letter_start(data, max(done, anchor - self._reach_left) - 1)
-            last = _letter_start(data, anchor + self._reach_right)
-            window = data[first:last].decode("utf-8", "surrogatepass")
-            start = anchor + 1
-            for match in self._pattern.finditer(window, 1 if first or is_cut else 0):
+        data, done = text.data, 0
+        for anchor in self._candidates(data):
+            if anchor < done:
+                continue
+            left = anchor if self._begins else max(done, anchor - self._reach_left)
+            first = _letter_start(data, left - 1)
+            window = data[first : _letter_start(data, anchor + self._reach_right)].decode("utf-8", "surrogatepass")
+            start = 1 if first < left else 0
+            find = self._match_at if self._begins else self._pattern.finditer
+            for match in find(window, start):
                 begin, end = match.span()
                 if not window.isascii():
                     begin, end = (len(window[:i].encode("utf-8", "surrogatepass")) for i in (begin, end))
                 if first + begin >= done and first + end > anchor:
-                    yield first + begin, first + end
-                    start = done = first + end
+                    yield text.span(first + begin, first + end)
+                    done = first + end
                     break
 
-    def _next_anchor(self, data: bytes, start: int) -> int:
-        if len(self._anchors) == 1:
-            return data.find(self._anchors[0], start)
-        places = (data.find(literal, start) for literal in self._anchors)
-        return min((place for place in places if place >= 0), default=-1)
+    def _match_at(self, window: str, start: int) -> Iterator[re.Match[str]]:
+        if match := self._pattern.match(window, start):
+            yield match
+
+    def _candidates(self, data: bytes) -> Iterator[int]:
+        """Where an anchor stands that is no part of a word if it must not be one, from left to right."""
+        found = [self._occurrences(data, literal) for literal in self._anchors]
+        return merge(*found) if len(found) > 1 else found[0]
+
+    def _occurrences(self, data: bytes, literal: bytes) -> Iterator[int]:
+        place, size = data.find(literal), len(literal)
+        while place >= 0:
+            end = place + size
+            is_inside = (self._stands_free_left and place and data[place - 1] in _ALNUM) or (
+                self._stands_free_right and end < len(data) and data[end] in _ALNUM
+            )
+            if not is_inside:
+                yield place
+            place = data.find(literal, place + 1)
 
 
-def _rarity(part: _Part) -> tuple[int, int]:
-    """How rare the commonest of a part's literals is, by its uncommon letters, then by its length."""
-    return min((len(bones(literal.encode("utf-8", "surrogatepass"))), len(literal)) for literal in part.literals)
+_ALNUM = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
+
+
+def _rarity(part: _Part) -> int:
+    """How rare the commonest of a part's literals is."""
+    return min(map(rarity, part.literals))
 
 
 def _letter_start(data: bytes, place: int) -> int:
@@ -190,7 +195,7 @@ def _parts(entity: str, text: str) -> list[_Part]:
         kind = match.lastgroup
         is_and = match[0] == "&" or (match[0] == "and" and 0 < index < len(matches) - 1)
         parts.append(
-            _Part(_LEFT, letters="")
+            _Part(_LEFT, separates=True)
             if before is None
             else _gap(before, text[end : match.start()], match, is_and or was_and)
         )
@@ -202,15 +207,15 @@ def _parts(entity: str, text: str) -> list[_Part]:
         elif is_and:
             part = _Part(r"(?: ?&(?:amp;)? ?| and )")
         elif kind == "symbol":
-            part = _Part(re.escape(match[0]), reach=4, letters="")
+            part = _Part(re.escape(match[0]), reach=4)
         else:
-            part = _Part(re.escape(match[0]), (match[0],), len(match[0]), match[0])
+            part = _Part(re.escape(match[0]), (match[0],), len(match[0]), begins=True, ends=True)
         parts.append(part)
         before, was_and = match, is_and
     if before is not None and before.lastgroup != "symbol":
         alone = r"(?![+#])" if len(before[0]) == 1 else ""
         hangul = "\uac00" <= before[0][-1] <= "\ud7af"
-        parts.append(_Part(alone if hangul else _RIGHT + alone, letters=""))
+        parts.append(_Part(alone) if hangul else _Part(_RIGHT + alone, separates=True))
     return parts
 
 
@@ -219,7 +224,7 @@ def _gap(before: re.Match[str], between: str, after: re.Match[str], is_at_and: b
     written = re.escape(between)
     if is_at_and or "symbol" in (before.lastgroup, after.lastgroup):
         pattern = f"(?:{written}|)" if is_at_and else f"(?:{written}| ?)"
-        return _Part(pattern, reach=len(between) + 8, letters="" if between.isascii() else "\n")
+        return _Part(pattern, reach=len(between) + 8, separates=is_at_and)
     signs = {sign for sign in between if not sign.isspace() and sign not in "'\"*_`~()[]/-"}
     if (before.lastgroup == "word" and len(before[0]) <= 3) or before.lastgroup == "acronym":
         signs.add(".")
@@ -232,12 +237,13 @@ def _gap(before: re.Match[str], between: str, after: re.Match[str], is_at_and: b
     pattern = _SOFT % (0 if is_loose else 1)
     if signs:
         pattern = f"[{''.join(map(re.escape, sorted(signs)))}]{{1,3}}{_SOFT % 0}|{pattern}"
-    return _Part(f"(?:{written}|{pattern})", reach=len(between) + 8, letters="" if between.isascii() else "\n")
+    return _Part(f"(?:{written}|{pattern})", reach=len(between) + 8, separates=bool(between) and not is_loose)
 
 
 def _acronym(letters: str) -> _Part:
-    spellings = (letters, ".".join(letters), ". ".join(letters), " ".join(letters))
-    return _Part(r"\.? ?".join(letters) + r"\.?", spellings, 3 * len(letters), letters)
+    first, second = letters[0], letters[1]
+    spellings = tuple(f"{first}{between}{second}" for between in ("", ".", ". ", " "))
+    return _Part(r"\.? ?".join(letters) + r"\.?", spellings, 3 * len(letters), begins=True)
 
 
 def _number(match: re.Match[str], text: str) -> tuple[_Part, int]:
@@ -246,12 +252,11 @@ def _number(match: re.Match[str], text: str) -> tuple[_Part, int]:
     fraction = fraction.rstrip("0")
     plain = _digits(whole) + (rf"\.{fraction}0*" if fraction else r"(?:\.0+)?")
     guard = r"(?<!\d[.,])%s(?!\d)(?![.,]\d)"
-    digits = f"{whole}{fraction}\n"
     literal = whole[-3:] + (f".{fraction}" if fraction else "")
     value = Decimal(f"{whole}.{fraction or 0}")
     if scale := _SCALE_AFTER.match(text, match.end()):
-        full = value.scaleb(_SCALES[scale[1]])
-        return _scaled(guard, plain, scale[1], full), scale.end()
+        name = _SHORT_SCALES.get(scale[1], scale[1])
+        return _scaled(guard, plain, name, value.scaleb(_SCALES[name])), scale.end()
     for name in ("trillion", "billion", "million"):
         mantissa = value.scaleb(-_SCALES[name]).normalize()
         if mantissa >= 1 and -mantissa.as_tuple().exponent <= 1:  # type: ignore[operator]
@@ -260,14 +265,15 @@ def _number(match: re.Match[str], text: str) -> tuple[_Part, int]:
     if unit := _UNIT_AFTER.match(text, match.end()):
         names = "|".join(re.escape(n) for n in sorted(_UNIT[unit[1]], key=len, reverse=True))
         pattern = guard % plain + rf"[ -]?(?:{names})"
-        return _Part(pattern, (literal,), 2 * len(match[0]) + 40, digits), unit.end()
-    return _Part(guard % plain, (literal,), 2 * len(match[0]) + 8, digits), match.end()
+        return _Part(pattern, (literal,), 2 * len(match[0]) + 40), unit.end()
+    return _Part(guard % plain, (literal,), 2 * len(match[0]) + 8), match.end()
 
 
 def _scaled(guard: str, short: str, name: str, full: Decimal) -> _Part:
     whole = f"{full:f}".partition(".")[0]
-    pattern = f"(?:{guard % short}[ -]?{name}|{guard % _digits(whole)})"
-    return _Part(pattern, (name, whole[-3:]), 2 * len(whole) + 16)
+    names = (name, *(short_name for short_name, long in _SHORT_SCALES.items() if long == name))
+    pattern = f"(?:{guard % short}[ -]?(?:{'|'.join(names)})|{guard % _digits(whole)})"
+    return _Part(pattern, (*names, whole[-3:]), 2 * len(whole) + 16)
 
 
 def _digits(whole: str) -> str:
