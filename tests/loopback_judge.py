@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +25,8 @@ class Answer:
     delay: float = 0.0
     drip: float = 0.0
     """Seconds between the bytes of the reply."""
+    drips_head: bool = False
+    """Whether the drip begins with the status line."""
     cut: int | None = None
     """Close the connection after so many bytes, with a Content-Length that promises more."""
 
@@ -34,11 +36,15 @@ class Answer:
         return json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": self.text}}]}).encode()
 
 
-class LoopbackJudge:
-    """Its requests and the answers still to be given; the last answer is repeated."""
+Script = Callable[[int, dict[str, Any]], Answer]
+"""The answer to a request, from its number (from 0) and its body."""
 
-    def __init__(self, answers: list[Answer]) -> None:
-        self.answers = answers
+
+class LoopbackJudge:
+    """Its requests, and what it says to them."""
+
+    def __init__(self, script: Script, port: int = 0) -> None:
+        self.script = script
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
@@ -68,8 +74,18 @@ class LoopbackJudge:
             def handle_error(self, request: object, client_address: object) -> None:
                 pass
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", port), Handler)
         self.base_url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it, with replies half sent; a second time does nothing."""
+        if not self.stopping.is_set():
+            self.stopping.set()
+            self.server.shutdown()
+            self._thread.join()
+            self.server.server_close()
 
     def prompts(self) -> list[str]:
         return [request["messages"][0]["content"] for request in self.requests]
@@ -82,11 +98,15 @@ class LoopbackJudge:
             self.times.append(time.monotonic())
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
-        answer = self.answers[min(number, len(self.answers) - 1)]
+        answer = self.script(number, request)
         self.stopping.wait(answer.delay)
         with self._lock:
             self._at_once -= 1
         payload = answer.payload()
+        if answer.drips_head:
+            while not self.stopping.wait(answer.drip):
+                handler.wfile.write(b"H")
+                handler.wfile.flush()
         handler.send_response(answer.status)
         handler.send_header("content-type", "application/json")
         handler.send_header("content-length", str(len(payload)))
@@ -106,17 +126,14 @@ class LoopbackJudge:
 
 
 @contextmanager
-def loopback_judge(*answers: Answer) -> Iterator[LoopbackJudge]:
-    judge = LoopbackJudge(list(answers) or [Answer()])
-    thread = threading.Thread(target=judge.server.serve_forever, args=(0.01,))
-    thread.start()
+def loopback_judge(*answers: Answer, script: Script | None = None, port: int = 0) -> Iterator[LoopbackJudge]:
+    """Gives the answers in their order and the last one from then on, or those of a script."""
+    given = answers or (Answer(),)
+    judge = LoopbackJudge(script or (lambda number, _: given[min(number, len(given) - 1)]), port)
     try:
         yield judge
     finally:
-        judge.stopping.set()
-        judge.server.shutdown()
-        thread.join()
-        judge.server.server_close()
+        judge.stop()
 
 
 def free_port() -> int:

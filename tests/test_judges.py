@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from loopback_judge import Answer, LoopbackJudge, free_port, loopback_judge
 from pydantic import ValidationError
+from reward_server import spec_file
 
 from ltrl.backend import create, load
+from ltrl.compile import resolved
 from ltrl.errors import Code, LtrlError
 from ltrl.scoring import JudgeRequest, Verdict
 from ltrl_backends.judge_openai.cache import VerdictCache
@@ -132,17 +134,21 @@ def test_the_key_comes_from_the_environment_or_a_file(monkeypatch: pytest.Monkey
 
 
 def test_a_key_written_into_the_spec_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"is not a reference|is a key"):
+    with pytest.raises(ValidationError, match="should match pattern") as caught:
         openai("http://localhost/v1", api_key="sk-secret")
+    assert "sk-secret" not in str(caught.value)
 
 
 def test_a_key_that_is_not_there_is_told_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
-    with pytest.raises(LtrlError, match=r"`api_key` `\${env:JUDGE_KEY}` is not set or empty"):
+    with pytest.raises(LtrlError, match="variable `JUDGE_KEY` is not set"):
+        openai("http://localhost/v1", api_key="${env:JUDGE_KEY}")
+    monkeypatch.setenv("JUDGE_KEY", "two\nlines")
+    with pytest.raises(LtrlError, match=r"^the judge's `api_key` `\${env:JUDGE_KEY}` is not one line of ASCII text$"):
         openai("http://localhost/v1", api_key="${env:JUDGE_KEY}")
     with pytest.raises(LtrlError) as caught:
         openai("http://localhost/v1", api_key="${file:/no/such/file}")
-    assert caught.value.diagnostics[0].code is Code.UNREADABLE
+    assert caught.value.diagnostics[0].code is Code.UNSET_REFERENCE
 
 
 def test_retry_after_is_waited_for() -> None:
@@ -194,6 +200,11 @@ def test_a_dripping_judge_is_given_up() -> None:
         assert ask(server, timeout_seconds=0.3, retries=0) == [Verdict(None, "no full reply within 0.3 s (1 try)")]
 
 
+def test_a_judge_whose_head_drips_is_given_up_too() -> None:
+    with loopback_judge(Answer(drip=0.05, drips_head=True)) as server:
+        assert ask(server, timeout_seconds=0.3, retries=0) == [Verdict(None, "no full reply within 0.3 s (1 try)")]
+
+
 def test_a_reply_cut_off_is_tried_again() -> None:
     with loopback_judge(Answer(cut=20), YES) as server:
         assert ask(server)[0].is_correct is True
@@ -230,6 +241,38 @@ def test_a_refused_connection_is_unjudged_and_works_again_when_the_judge_is_back
     assert verdict.is_correct is None
     assert verdict.reason.startswith("no connection: ")
     assert verdict.reason.endswith("(2 tries)")
+
+
+def test_a_judge_that_comes_up_while_it_is_asked_answers() -> None:
+    port, verdicts = free_port(), []
+
+    def asking() -> None:
+        verdicts.extend(ask(f"http://127.0.0.1:{port}/v1", retries=50, backoff_seconds=0.02, longest_wait_seconds=0.1))
+
+    thread = threading.Thread(target=asking)
+    thread.start()
+    time.sleep(0.3)  # refused a few times
+    assert verdicts == []
+    with loopback_judge(YES, port=port) as server:
+        thread.join()
+    assert [verdict.is_correct for verdict in verdicts] == [True]
+    assert len(server.requests) == 1
+
+
+def test_the_cache_says_which_model_and_sampling_gave_a_verdict(tmp_path: Path) -> None:
+    cache = tmp_path / "verdicts.sqlite"
+    with loopback_judge(YES) as server:
+        ask(server, cache=str(cache))
+    connection = sqlite3.connect(cache)
+    [[sampling]] = connection.execute("SELECT sampling FROM verdicts").fetchall()
+    connection.close()
+    assert json.loads(sampling) == {
+        "model": "judge-1",
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_tokens": 4096,
+        "seed": 0,
+    }
 
 
 def test_one_failure_leaves_the_others_judged() -> None:
@@ -284,11 +327,11 @@ def test_the_aa_lcr_template_reads_one_word() -> None:
     ],
 )
 def test_a_strict_verdict_is_one_plain_line_or_a_json_field(reply: str, verdict: bool | None) -> None:
-    assert strict_parse(reply, "hle") is verdict
+    assert strict_parse(reply, "hle-style") is verdict
 
 
 def test_the_reference_parse_reads_the_hle_template_only() -> None:
-    with pytest.raises(ValidationError, match="`parse: reference` reads replies to `template: hle` only"):
+    with pytest.raises(ValidationError, match="`parse: reference` reads replies to `template: hle-style` only"):
         openai("http://localhost/v1", parse="reference", template="aa-lcr")
 
 
@@ -308,7 +351,7 @@ def test_a_verdict_is_kept_on_disk_and_a_failure_is_not(tmp_path: Path) -> None:
 def _keep_many(path: Path, worker: int) -> None:
     cache = VerdictCache(path)
     for number in range(50):
-        cache.put(f"key {number}", Verdict(worker % 2 == 0, words=f"worker {worker}"))
+        cache.put(f"key {number}", Verdict(worker % 2 == 0, words=f"worker {worker}"), {"model": "m"})
         assert cache.get(f"key {number}") is not None
     cache.close()
 
@@ -366,6 +409,15 @@ def test_a_panel_says_what_most_of_its_members_say() -> None:
 def test_a_panel_without_a_majority_leaves_the_response_unjudged() -> None:
     (verdict,) = panel(member(), member(compare="contains")).judge([JudgeRequest("?", "Oslo", "it is Oslo")])
     assert (verdict.is_correct, verdict.reason) == (None, "no majority: 1 yes, 1 no, 0 unjudged")
+
+
+def test_the_members_of_a_panel_are_part_of_what_is_learned(tmp_path: Path) -> None:
+    def fingerprint(*judges: str) -> str:
+        path = spec_file(tmp_path, {"backend": "rubric", "judge": {"backend": "panel", "judges": list(judges)}})
+        return resolved(path).fingerprint
+
+    assert fingerprint("exact", "exact") == fingerprint("exact", "exact")
+    assert fingerprint("exact", "exact") != fingerprint("exact", "exact", "exact")
 
 
 def test_a_panel_takes_its_members_from_a_spec() -> None:

@@ -17,11 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback_judge import Answer, LoopbackJudge, loopback_judge
+
+from ltrl.backend import load
+from ltrl.rescore import Rule, score
+from ltrl.rollouts import Samples, groups
 
 pytestmark = pytest.mark.training
 pytest.importorskip("trl")
 
 STEPS = 6
+
+
+REWARD = {"backend": "rubric", "judge": {"backend": "exact", "answer_pattern": "answer (.+)$"}}
 
 
 def configure(directory: Path, **changes: Any) -> Path:
@@ -48,7 +56,7 @@ def configure(directory: Path, **changes: Any) -> Path:
         "train": data,
         "validation_sets": {"chains": data | {"seed": 1, "samples": 6}},
         "shuffle": True,
-        "reward": {"backend": "rubric", "judge": {"backend": "exact", "answer_pattern": "answer (.+)$"}},
+        "reward": REWARD,
         "grpo": {
             "steps": STEPS,
             "prompts_per_step": 4,
@@ -168,6 +176,11 @@ def test_a_run_leaves_what_nemo_rl_leaves(undisturbed: Path) -> None:
     rows = [json.loads(line) for line in (logs / "val_data_step6.jsonl").read_text("utf-8").splitlines()]
     assert len(rows) == 12
     assert [message["role"] for message in rows[0]["content"]] == ["user", "assistant"]
+    section = load("reward", "rubric").Options.model_validate_json(json.dumps(REWARD))
+    rule = Rule(section.model_dump_json(), "qwen3")
+    again = [one for group in groups(logs / "val_data_step6.jsonl", Samples([])) for one in score(rule, group)]
+    assert [one.reward for one in again] == [row["rewards"] for row in rows]
+    assert [(one.score.outcome, one.score.rubric) for one in again] == [(row["outcome"], row["rubric"]) for row in rows]
 
 
 def test_a_killed_run_resumes_with_the_same_numbers(undisturbed: Path, cache: Path, tmp_path: Path) -> None:
@@ -264,3 +277,59 @@ def test_every_choice_the_engine_accepts_trains(changes: dict[str, Any], cache: 
     code, said = run(configure(tmp_path, grpo__steps=2, **changes), cache)
     assert code == 0, said
     assert [step for step, name in metrics(tmp_path) if name == "train/loss"] == [1, 2]
+
+
+def judged_by(server: LoopbackJudge, **outage: Any) -> dict[str, Any]:
+    """Changes that have a judge decide about every response, however poor."""
+    judge = {"backend": "openai", "model": "judge", "base_url": server.base_url, "retries": 0, "replies": 1}
+    reward = {"backend": "rubric", "judge": judge, "truncated": "score", "outage": outage}
+    return {"reward": reward, "chat_format": "plain", "validation__at_start": False, "tensorboard": False}
+
+
+def test_a_dead_judge_stops_the_run_before_it_trains_on_noise(cache: Path, tmp_path: Path) -> None:
+    with loopback_judge(Answer(None, 429, body="daily quota exceeded, retry later")) as server:
+        code, said = run(configure(tmp_path, **judged_by(server)), cache)
+    assert code == 1
+    *_, error, hint = said.rstrip().splitlines()
+    assert error == (
+        "error[LTRL085]: 16 of 16 responses of this step are unjudged, `reward.outage.max_unjudged` 0.25 allows 4; "
+        "16 of them: HTTP 429: daily quota exceeded, retry later (1 try)"
+    )
+    assert hint.startswith("hint: when the judge answers again, submit again")
+    assert metrics(tmp_path) == {}
+
+
+def test_what_no_judge_judged_teaches_nothing(cache: Path, tmp_path: Path) -> None:
+    with loopback_judge(Answer(None, 400, body="no")) as server:
+        code, said = run(configure(tmp_path, **judged_by(server, max_unjudged=1.0), grpo__steps=2), cache)
+    assert code == 0, said
+    found = metrics(tmp_path)
+    steps = [
+        {name: found[step, f"train/{name}"] for name in ("unjudged_rate", "grad_norm", "global_valid_seqs", "loss")}
+        for step in (1, 2)
+    ]
+    assert steps == 2 * [{"unjudged_rate": 1.0, "grad_norm": 0.0, "global_valid_seqs": 0.0, "loss": 0.0}]
+
+
+def test_a_few_lost_verdicts_are_masked_and_the_run_goes_on(cache: Path, tmp_path: Path) -> None:
+    def script(number: int, _: dict[str, Any]) -> Answer:
+        return Answer(None, 500, body="ill") if number < 3 else Answer(f"correct: {'yes' if number % 2 else 'no'}")
+
+    with loopback_judge(script=script) as server:
+        code, said = run(configure(tmp_path, **judged_by(server), grpo__steps=2), cache)
+    assert code == 0, said
+    found = metrics(tmp_path)
+    assert 0 < found[1, "train/unjudged_rate"] <= 0.25
+    assert found[1, "train/global_valid_seqs"] == 16 * (1 - found[1, "train/unjudged_rate"])
+    assert found[1, "train/grad_norm"] > 0
+    assert found[2, "train/unjudged_rate"] == 0
+
+
+def test_rewards_from_a_server_are_those_of_the_engine_itself(undisturbed: Path, cache: Path, tmp_path: Path) -> None:
+    judge = {"backend": "exact", "answer_pattern": "answer (.+)$"}
+    code, said = run(configure(tmp_path, reward={"backend": "rubric", "judge": judge, "server": {}}), cache)
+    assert code == 0, said
+    assert metrics(tmp_path) == metrics(undisturbed)
+    log = (tmp_path / "logs" / "reward_server.log").read_text("utf-8")
+    assert '"status": 200' in log
+    assert '"Finished server process' in log

@@ -9,10 +9,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from loopback_judge import Answer, loopback_judge
+from reward_server import reward_server
 
 torch = pytest.importorskip("torch")
 
 from ltrl.backend import create, load  # noqa: E402
+from ltrl.errors import Code, LtrlError  # noqa: E402
 from ltrl.scoring import Score, advantages  # noqa: E402
 from ltrl_backends.nemo_rl.hooks import Groups, MetricsLog, install, keep_special_tokens  # noqa: E402
 from ltrl_backends.nemo_rl.scorer import UNJUDGED, Scorer  # noqa: E402
@@ -49,8 +52,8 @@ def batch(*scores: tuple[float, float] | None, uids: str = "") -> dict[str, Any]
     }
 
 
-def step(role: str, *texts: str) -> Any:
-    config = {"role": role, "chat_format": "qwen3", "reward": REWARD}
+def step(role: str, *texts: str, section: dict[str, Any] = REWARD) -> Any:
+    config = {"role": role, "chat_format": "qwen3", "reward": section}
     logs = [[{"role": "user", "content": "…"}, {"role": "assistant", "content": t}] for t in texts]
     return Scorer(config).step(logs, [dict(INFO) for _ in texts])
 
@@ -96,6 +99,50 @@ def test_a_failure_is_masked_and_moves_no_baseline(lost: tuple[float, float] | N
     found = made.advantages(changed, torch.zeros(4, 5))
     wanted = advantages([1.0, None, 0.0, 0.7])
     assert found[:, 0].tolist() == pytest.approx([0.0 if a is None else a for a in wanted])
+
+
+def test_a_step_with_too_few_verdicts_stops_the_training_and_says_what_the_judge_said() -> None:
+    one = batch((1.0, 0.5), (UNJUDGED, 0.5), (UNJUDGED, 0.5), None)
+    for row in (1, 2):
+        one["extra_env_info"][row]["score"] = {"unjudged": "HTTP 429: quota (7 tries)"}
+    with pytest.raises(LtrlError) as caught:
+        groups().transform(one)
+    assert caught.value.diagnostics[0].code == Code.JUDGE_OUTAGE
+    assert str(caught.value) == (
+        "3 of 4 responses of this step are unjudged, `reward.outage.max_unjudged` 0.25 allows 1; "
+        "2 of them: HTTP 429: quota (7 tries)"
+    )
+
+
+def test_the_reason_of_a_lost_verdict_travels_with_its_response() -> None:
+    judge = {"backend": "openai", "model": "judge", "retries": 0, "replies": 1}
+    with loopback_judge(Answer(None, 429, body="quota")) as server:
+        section = {**REWARD, "judge": {**judge, "base_url": server.base_url}}
+        found = step("train", RIGHT, WRONG, section=section)
+    assert found.rewards.tolist() == [[UNJUDGED, 0.5], [UNJUDGED, 1.0]]
+    assert [info["score"]["unjudged"] for info in found.metadata] == 2 * ["HTTP 429: quota (1 try)"]
+
+
+def test_a_step_is_asked_for_again_until_the_judge_is_back() -> None:
+    judge = {"backend": "openai", "model": "judge", "retries": 0, "replies": 1, "concurrency": 1}
+    outage = {"policy": "retry", "retry_seconds": 0.01}
+    with loopback_judge(*3 * [Answer(None, 503, body="later")], Answer()) as server:
+        section = {**REWARD, "judge": {**judge, "base_url": server.base_url}, "outage": outage}
+        found = step("train", RIGHT, WRONG, section=section)
+    assert found.rewards.tolist() == [[1.0, 0.5], [1.0, 1.0]]
+    assert len(server.requests) == 5  # both, both again, then the one that is left
+
+
+def test_an_environment_scores_in_the_server_that_its_section_names(tmp_path: Path) -> None:
+    with reward_server(tmp_path, REWARD) as server:
+        section = {**REWARD, "server": {"url": server.url}}
+        found = step("train", RIGHT, WRONG, CUT, section=section)
+    here = step("train", RIGHT, WRONG, CUT)
+    assert torch.equal(found.rewards, here.rewards)
+    assert found.metadata == here.metadata
+    lost = step("train", RIGHT, section={**REWARD, "server": {"url": server.url, "patience_seconds": 0}})
+    assert lost.rewards.tolist() == [[UNJUDGED, 0.5]]  # the rubric is read from the text alone
+    assert lost.metadata[0]["score"]["unjudged"].startswith("reward server: no connection: ")
 
 
 def test_a_step_without_any_response_stops_the_training() -> None:

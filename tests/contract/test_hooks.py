@@ -138,3 +138,22 @@ def test_a_group_goes_from_text_to_advantage_as_by_the_reference(case: dict[str,
     one = batch(step.rewards, list(step.metadata))
     assert rewards_of(grpo, one, "synchronous") == pytest.approx(expected["reward"], abs=1e-6)
     assert advantages_of(estimator, one) == pytest.approx(expected["advantage_std"], rel=1e-5, abs=1e-5)
+
+
+def test_a_job_that_is_told_to_stop_saves_after_its_step(grpo: ModuleType, tmp_path, monkeypatch) -> None:
+    from ltrl_backends.nemo_rl import walltime
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LTRL_ATTEMPT", "1")
+    (tmp_path / "attempts" / "1").mkdir(parents=True)
+    monkeypatch.setenv("LTRL_JOB_ENDS", "0")
+    monkeypatch.setenv("LTRL_SAVE_SECONDS", "1")
+    checkpointing = {"checkpoint_must_save_by": None}
+    walltime.install(grpo, checkpointing)
+    assert checkpointing == {"checkpoint_must_save_by": "00:00:00:01"}
+    timeout = grpo.TimeoutChecker(timeout="00:03:45:00", fit_last_save_time=True)
+    timeout.start_iterations()
+    timeout.mark_iteration()
+    assert timeout.check_save() is False
+    (tmp_path / "attempts" / "1" / "stop").touch()
+    assert [timeout.check_save(), timeout.check_save()] == [True, False]

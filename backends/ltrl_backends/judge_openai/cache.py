@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ltrl.errors import Code, fail
 from ltrl.scoring import Verdict
@@ -32,7 +35,8 @@ class VerdictCache:
             with self._connect() as connection:
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS verdicts"
-                    " (key TEXT PRIMARY KEY, is_correct INTEGER NOT NULL, reason TEXT NOT NULL, words TEXT NOT NULL)"
+                    " (key TEXT PRIMARY KEY, is_correct INTEGER NOT NULL, reason TEXT NOT NULL, words TEXT NOT NULL,"
+                    " sampling TEXT NOT NULL)"
                 )
         except (OSError, sqlite3.Error) as error:
             hint = "name another file as `cache` of the judge, or delete this one"
@@ -46,13 +50,16 @@ class VerdictCache:
                 return Verdict(bool(found[0]), found[1], found[2])
         return None
 
-    def put(self, key: str, verdict: Verdict) -> None:
-        """Keeps a verdict. A full disk or a lock that lasts leaves it unkept, which costs a question later, no more."""
+    def put(self, key: str, verdict: Verdict, sampling: Mapping[str, Any]) -> None:
+        """Keeps a verdict with the model and sampling that gave it.
+
+        A full disk or a lock that lasts leaves it unkept, which costs a question later, no more.
+        """
         if verdict.is_correct is None:
             return
-        row = (key, int(verdict.is_correct), verdict.reason, verdict.words)
+        row = (key, int(verdict.is_correct), verdict.reason, verdict.words, json.dumps(sampling, sort_keys=True))
         with self._lock, contextlib.suppress(sqlite3.Error), self._connect() as connection:
-            connection.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?)", row)
+            connection.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
 
     def close(self) -> None:
         """Closes the file; a later use opens it again."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import email.utils
 import json
 import random
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Patience:
 
 
 class Endpoint:
-    """A URL that answers chat completions; used by many threads at once."""
+    """A URL that answers chat completions; belongs to one event loop."""
 
     def __init__(
         self, httpx: ModuleType, base_url: str, *, api_key: str | None, connections: int, patience: Patience
@@ -54,53 +55,59 @@ class Endpoint:
         self._httpx = httpx
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._patience = patience
-        self._client = httpx.Client(
+        self._client = httpx.AsyncClient(
             headers=headers,
-            timeout=httpx.Timeout(patience.timeout_seconds, pool=None),
+            timeout=None,  # a try has one deadline for everything
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
-        self._closing = threading.Event()
+        self._closing = asyncio.Event()
 
-    def complete(self, body: Mapping[str, Any]) -> str:
+    async def complete(self, body: Mapping[str, Any]) -> str:
         """The text of the first choice; raises Unanswered."""
         patience = self._patience
         for tries in range(1, patience.retries + 2):
             try:
-                return self._try(body)
-            except _Transient as error:
-                reason = f"{error} ({tries} {'try' if tries == 1 else 'tries'})"
-                # Full jitter: clients that failed together do not come back together.
-                backoff = patience.backoff_seconds * 2 ** (tries - 1) * 2 * random.random()
-                wait = min(backoff, patience.longest_wait_seconds)
-                if error.wait_seconds is not None:
-                    wait = error.wait_seconds + wait / 10
-                    if error.wait_seconds > patience.longest_wait_seconds:
-                        raise Unanswered(f"{reason}; asked to wait {error.wait_seconds:.0f} s") from error
-                if tries > patience.retries or self._closing.wait(wait):
-                    raise Unanswered(reason) from error
+                async with asyncio.timeout(patience.timeout_seconds):
+                    return await self._try(body)
+            except (_Transient, TimeoutError) as error:
+                timed_out = f"no full reply within {patience.timeout_seconds:g} s"
+                failure = error if isinstance(error, _Transient) else _Transient(timed_out)
+            reason = f"{failure} ({tries} {'try' if tries == 1 else 'tries'})"
+            # Full jitter: clients that failed together do not come back together.
+            backoff = patience.backoff_seconds * 2 ** (tries - 1) * 2 * random.random()
+            wait = min(backoff, patience.longest_wait_seconds)
+            if failure.wait_seconds is not None:
+                wait = failure.wait_seconds + wait / 10
+                if failure.wait_seconds > patience.longest_wait_seconds:
+                    raise Unanswered(f"{reason}; asked to wait {failure.wait_seconds:.0f} s")
+            if tries > patience.retries or await self._is_closed_within(wait):
+                raise Unanswered(reason)
         raise AssertionError  # the last try returns or raises
 
-    def close(self) -> None:
-        """Stops waiting for retries and closes the connections."""
+    async def close(self) -> None:
+        """Gives up what is waiting for a retry and closes the connections."""
         self._closing.set()
-        self._client.close()
+        await self._client.aclose()
 
-    def _try(self, body: Mapping[str, Any]) -> str:
-        httpx, limit = self._httpx, self._patience.timeout_seconds
-        deadline = time.monotonic() + limit
+    async def _is_closed_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+        return self._closing.is_set()
+
+    async def _try(self, body: Mapping[str, Any]) -> str:
         content = bytearray()
         try:
-            with self._client.stream("POST", self._url, json=body) as response:
-                for chunk in response.iter_bytes():
+            async with self._client.stream("POST", self._url, json=body) as response:
+                async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > _LONGEST_REPLY_BYTES:
                         raise Unanswered(f"a reply longer than {_LONGEST_REPLY_BYTES} bytes")
-                    if time.monotonic() > deadline:  # each byte in time, but not all of them
-                        raise _Transient(f"no full reply within {limit:g} s")
-        except httpx.TimeoutException as error:
-            raise _Transient(f"no full reply within {limit:g} s") from error
-        except httpx.TransportError as error:
+        except (self._httpx.TransportError, self._httpx.DecodingError) as error:
             raise _Transient(f"no connection: {error or type(error).__name__}") from error
+        except RuntimeError as error:  # httpx's word for a client that was closed meanwhile
+            if not self._closing.is_set():
+                raise
+            raise Unanswered("the judge was closed") from error
         if response.status_code != 200:
             said = f"HTTP {response.status_code}: {_excerpt(content)}"
             if response.status_code in _TRANSIENT:

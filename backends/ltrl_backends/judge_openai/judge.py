@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import os
-import re
+import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ltrl.backend import JudgeSection, Relaunch
+from ltrl.background import BackgroundLoop
 from ltrl.errors import Code, fail
+from ltrl.references import Secret, reveal
 from ltrl.scoring import JudgeRequest, Verdict
 from ltrl_backends.judge_openai.cache import VerdictCache
 from ltrl_backends.judge_openai.endpoint import Endpoint, Patience, Unanswered
@@ -24,14 +24,7 @@ from ltrl_backends.judge_openai.verdicts import reference_parse, strict_parse
 
 __all__ = ["OpenAIJudge"]
 
-_REFERENCE_TO_A_SECRET = re.compile(r"\$\{(env):([A-Za-z_][A-Za-z0-9_]*)\}|\$\{(file):([^}]+)\}")
 _FIXED = ("model", "messages", "temperature", "top_p", "max_tokens", "seed", "stream", "n")
-
-
-def _is_reference(value: str) -> str:
-    if not _REFERENCE_TO_A_SECRET.fullmatch(value):
-        raise ValueError("is a key or not a reference; write `${env:NAME}` or `${file:PATH}`, never the key itself")
-    return value
 
 
 def _fixes_nothing(value: dict[str, Any]) -> dict[str, Any]:
@@ -54,12 +47,12 @@ class OpenAIJudge:
         """Where the endpoint is, up to and with its version: `http://judge:8000/v1`."""
         model: str
         """Name of the model, as the endpoint knows it."""
-        api_key: Annotated[str, AfterValidator(_is_reference), Relaunch] | None = None
+        api_key: Annotated[Secret, Relaunch] | None = None
         """Where the key is found when the job runs: `${env:NAME}` or `${file:PATH}`; a key itself is refused."""
-        template: Literal["hle", "aa-lcr"] = "hle"
+        template: Literal["hle-style", "aa-lcr"] = "hle-style"
         """What the judge is asked: the fields of Humanity's Last Exam, or AA-LCR's one word."""
         parse: Literal["strict", "reference"] = "strict"
-        """How its reply is read: `strict` wants one plain verdict; `reference` is LongTraceRL's, with `hle` only."""
+        """How its reply is read: `strict` wants one plain verdict; `reference` is for LongTraceRL's `hle-style`."""
         replies: Annotated[int, Field(ge=1)] = 3
         """How many replies are asked for, one after another, until one has a verdict."""
         temperature: Annotated[float, Field(ge=0)] = 0.0
@@ -87,8 +80,8 @@ class OpenAIJudge:
 
         @model_validator(mode="after")
         def _reference_reads_hle(self) -> OpenAIJudge.Options:
-            if self.parse == "reference" and self.template != "hle":
-                raise ValueError("`parse: reference` reads replies to `template: hle` only")
+            if self.parse == "reference" and self.template != "hle-style":
+                raise ValueError("`parse: reference` reads replies to `template: hle-style` only")
             return self
 
     def __init__(self, options: Options) -> None:
@@ -97,60 +90,76 @@ class OpenAIJudge:
         except ModuleNotFoundError as error:
             message = "the judge `openai` needs `httpx`, which is not installed"
             raise fail(Code.MISSING_EXTRA, message, hint="pip install 'ltrl[server]'") from error
-        self._httpx = httpx
         self._options = options
-        self._api_key = _secret(options.api_key) if options.api_key else None
+        self._endpoint = Endpoint(
+            httpx,
+            options.base_url,
+            api_key=reveal(options.api_key, what="the judge's `api_key`") if options.api_key else None,
+            connections=options.concurrency,
+            patience=Patience(
+                options.timeout_seconds, options.retries, options.backoff_seconds, options.longest_wait_seconds
+            ),
+        )
+        self._loop = BackgroundLoop("judge", at_end=self._endpoint.close)
+        self._places = asyncio.Semaphore(options.concurrency)
+        self._under_way: dict[str, asyncio.Task[Verdict]] = {}
+        self._sampling = self._body_without_messages()
         self._cache = VerdictCache(Path(options.cache)) if options.cache else None
+        if self._cache:
+            weakref.finalize(self, self._cache.close)
 
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
-        """One verdict for each request; equal ones are asked once, those in the cache not at all."""
+        """One verdict for each request. Equal ones are asked once, by however many threads, and those in the cache not
+        at all."""
         shown = [JudgeRequest(r.question, r.label, _visible(r.response)) for r in requests]
         distinct = list(dict.fromkeys(shown))
-        return list(map(dict(zip(distinct, self._pool.map(self._verdict, distinct), strict=True)).__getitem__, shown))
+        verdicts = dict(zip(distinct, self._loop.run(self._verdicts(distinct)), strict=True))
+        return [verdicts[request] for request in shown]
 
     def close(self) -> None:
         """Gives up what is waiting for a retry and closes connections and cache."""
-        self._endpoint.close()
-        self._pool.shutdown()
+        self._loop.run(self._give_up())
+        self._loop.close()
         if self._cache:
             self._cache.close()
 
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._options.concurrency, "judge")
+    async def _give_up(self) -> None:
+        await self._endpoint.close()
+        await asyncio.gather(*self._under_way.values())
 
-    @cached_property
-    def _endpoint(self) -> Endpoint:
-        options = self._options
-        patience = Patience(
-            options.timeout_seconds, options.retries, options.backoff_seconds, options.longest_wait_seconds
-        )
-        return Endpoint(
-            self._httpx, options.base_url, api_key=self._api_key, connections=options.concurrency, patience=patience
-        )
+    async def _verdicts(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
+        return await asyncio.gather(*map(self._verdict, requests))
 
-    def _verdict(self, request: JudgeRequest) -> Verdict:
+    async def _verdict(self, request: JudgeRequest) -> Verdict:
         if request.response == _NOTHING:
             return Verdict(False, "there is nothing after `</think>`")
-        body = self._body(request)
+        body = {**self._sampling, "messages": [{"role": "user", "content": TEMPLATES[self._options.template](request)}]}
         key = hashlib.sha256(
             json.dumps([body, self._options.parse, self._options.replies], sort_keys=True).encode()
         ).hexdigest()
-        if self._cache and (known := self._cache.get(key)):
-            return known
-        verdict = self._ask(body)
-        if self._cache:
-            self._cache.put(key, verdict)
-        return verdict
+        if key not in self._under_way:
+            task = asyncio.get_running_loop().create_task(self._known_or_asked(key, body))
+            self._under_way[key] = task
+            task.add_done_callback(lambda _: self._under_way.pop(key))
+        return await self._under_way[key]
 
-    def _ask(self, body: dict[str, Any]) -> Verdict:
+    async def _known_or_asked(self, key: str, body: dict[str, Any]) -> Verdict:
+        async with self._places:
+            if self._cache and (known := await asyncio.to_thread(self._cache.get, key)):
+                return known
+            verdict = await self._ask(body)
+            if self._cache:
+                await asyncio.to_thread(self._cache.put, key, verdict, self._sampling)
+            return verdict
+
+    async def _ask(self, body: dict[str, Any]) -> Verdict:
         options = self._options
         reply, last = "", None
         for number in range(options.replies):
             if options.seed is not None:
                 body = body | {"seed": options.seed + number}
             try:
-                reply = self._endpoint.complete(body)
+                reply = await self._endpoint.complete(body)
             except Unanswered as error:
                 return Verdict(None, str(error), reply)
             if options.parse == "strict":
@@ -166,11 +175,11 @@ class OpenAIJudge:
         count = f"{options.replies} replies" if options.replies > 1 else "the reply"
         return Verdict(None, f"no verdict in {count}", reply)
 
-    def _body(self, request: JudgeRequest) -> dict[str, Any]:
+    def _body_without_messages(self) -> dict[str, Any]:
+        """The request's fields that are the same for every question: model and sampling."""
         options = self._options
         return options.extra_body | {
             "model": options.model,
-            "messages": [{"role": "user", "content": TEMPLATES[options.template](request)}],
             "temperature": options.temperature,
             "top_p": options.top_p,
             "max_tokens": options.max_tokens,
@@ -186,19 +195,3 @@ def _visible(response: str) -> str:
     if _NOTHING not in response:
         return response
     return response.rpartition(_NOTHING)[2].strip() or _NOTHING
-
-
-def _secret(reference: str) -> str:
-    """The secret that a reference points to; never shown in a message."""
-    match = _REFERENCE_TO_A_SECRET.fullmatch(reference)
-    assert match is not None  # the options were validated
-    if match[1]:
-        value = os.environ.get(match[2], "")
-    else:
-        try:
-            value = Path(match[4]).expanduser().read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise fail(Code.UNREADABLE, f"the judge's `api_key` `{reference}` cannot be read: {error}") from error
-    if not value.strip():
-        raise fail(Code.INVALID_VALUE, f"the judge's `api_key` `{reference}` is not set or empty")
-    return value.strip()

@@ -47,4 +47,4 @@ contradict it are allowed, a missing part is not. Reply with one word, CORRECT o
 """
 
 
-TEMPLATES: dict[str, Callable[[JudgeRequest], str]] = {"hle": _hle, "aa-lcr": _aa_lcr}
+TEMPLATES: dict[str, Callable[[JudgeRequest], str]] = {"hle-style": _hle, "aa-lcr": _aa_lcr}

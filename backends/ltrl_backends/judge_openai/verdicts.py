@@ -16,7 +16,7 @@ _REFERENCE_VERDICT = re.compile(r"\*{0,2}correct\*{0,2}\s*:\s*(no|yes)", re.IGNO
 _REFERENCE_EXTRACTION = re.compile(r"\*{0,2}extracted_final_answer\*{0,2}\s*:\s*(.+)", re.IGNORECASE)
 
 
-def strict_parse(reply: str, template: Literal["hle", "aa-lcr"]) -> bool | None:
+def strict_parse(reply: str, template: Literal["hle-style", "aa-lcr"]) -> bool | None:
     """The verdict that a reply gives plainly and once, as text or as a JSON object; None for any other reply."""
     text = reply.rpartition("</think>")[2].strip()
     if template == "aa-lcr":

@@ -16,6 +16,7 @@ import yaml
 from ltrl.backend import create
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.samples import Sample
+from ltrl.served import connect, hosted
 from ltrl_backends.local_engine.checkpoints import Checkpoint, Checkpoints
 from ltrl_backends.local_engine.engine import missing
 from ltrl_backends.local_engine.metrics import Metrics, validation_metrics
@@ -75,8 +76,11 @@ def _train(settings: Settings, directory: Path) -> None:
                 return
             report.say(f"resuming at step {newest.step}")
         _prepare_libraries(settings)
-        with Metrics(directory / "logs", tensorboard=settings.tensorboard) as metrics:
-            _Run(settings, checkpoints, metrics, report, newest).train()
+        with (
+            hosted(settings.reward, name=directory.name, directory=directory / "logs") as reward,
+            Metrics(directory / "logs", tensorboard=settings.tensorboard) as metrics,
+        ):
+            _Run(settings.model_copy(update={"reward": reward}), checkpoints, metrics, report, newest).train()
 
 
 class _Run:
@@ -124,8 +128,14 @@ class _Run:
         self.steps_per_epoch = len(train) // grpo.prompts_per_step
         ends = model.generation_config.eos_token_id
         end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends] if ends is not None else [])}
-        reward = create(settings.reward)
-        self.scorer = Scorer(reward, tokenizer, end_tokens=end_tokens, chat_format=settings.chat_format)
+        reward = connect(settings.reward)
+        self.scorer = Scorer(
+            reward,
+            tokenizer,
+            end_tokens=end_tokens,
+            chat_format=settings.chat_format,
+            outage=settings.reward.outage,
+        )
         with writing(checkpoints.directory):
             checkpoints.directory.mkdir(parents=True, exist_ok=True)
         self.trainer: GroupTrainer = GroupTrainer(
@@ -224,14 +234,19 @@ def _load(start: str | Path, settings: Settings) -> tuple[PreTrainedTokenizerBas
 
 
 def _row(scored: Scored) -> dict[str, Any]:
-    """A response as NeMo-RL dumps it, with its score."""
-    messages = [{"role": role, "content": content} for role, content in scored.sample.messages]
+    """A response as NeMo-RL dumps it, with what it was scored against and its score."""
+    sample = scored.sample
+    messages = [{"role": role, "content": content} for role, content in sample.messages]
     return {
         "content": [*messages, {"role": "assistant", "content": scored.response.raw}],
         "rewards": scored.reward,
-        "sample": scored.sample.id,
-        "label": scored.sample.label,
-        "rubrics": list(scored.sample.rubrics),
+        "sample": sample.id,
+        "status": scored.response.status,
+        "question": sample.question,
+        "label": sample.label,
+        "rubrics": list(sample.rubrics),
+        "aliases": {entity: list(names) for entity, names in sample.aliases.items()},
+        "dataset_name": sample.dataset_name,
         "outcome": scored.score.outcome,
         "rubric": scored.score.rubric,
         "zeroed": scored.score.zeroed,

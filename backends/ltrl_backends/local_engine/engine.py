@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from ltrl.backend import EngineSection, load, missing_modules
+from ltrl.backend import EngineCheck, EngineKey, EngineSection, Stage, load, missing_modules
 from ltrl.errors import Code, Diagnostic
 from ltrl_backends.local_engine.options import LocalEngineOptions
-from ltrl_backends.local_engine.settings import settings
+from ltrl_backends.local_engine.settings import FIELDS, settings
 
 if TYPE_CHECKING:
     from ltrl.memory import EngineSettings, Layout
@@ -63,15 +63,34 @@ class LocalEngine:
         """Nothing: it needs no GPU."""
         return {}
 
+    def keys(self, resolved: Resolved, layout: Layout | None) -> Iterator[EngineKey]:  # noqa: ARG002
+        """Every setting of the driver with the field that it comes from."""
+        for name, value in settings(resolved).model_dump(mode="json").items():
+            if name in ("grpo", "optimizer", "validation", "checkpoint"):
+                for inner, one in value.items():
+                    key = f"{name}.{inner}"
+                    yield EngineKey(key, one, FIELDS.get(key, f"{FIELDS[name]}.{inner}"))
+            else:
+                yield EngineKey(name, value, FIELDS.get(name, ""))
+
+    def checks(self, resolved: Resolved, layout: Layout | None) -> Iterable[EngineCheck]:  # noqa: ARG002
+        """Nothing by name: what it cannot do, it says of each field."""
+        return ()
+
     def artifacts(self, plan: Plan) -> tuple[Artifact, ...]:
         """The driver's configuration."""
         from ltrl.plan import Artifact
 
-        return (Artifact(CONFIG, settings(plan).model_dump_json(indent=2) + "\n"),)
+        return (Artifact(CONFIG, settings(plan.resolved).model_dump_json(indent=2) + "\n"),)
 
     def command(self, plan: Plan) -> tuple[str, ...]:  # noqa: ARG002  # the same for every plan
         """The driver's argument vector; the job's environment says which `python`."""
         return ("python", "-m", "ltrl_backends.local_engine", f"bundle/{CONFIG}")
+
+    def stages(self, plan: Plan) -> tuple[Stage, ...]:  # noqa: ARG002
+        """The export of the trained model; there is nothing to convert before the training."""
+        files = (f"../../bundle/{CONFIG}", "../../checkpoints", "model")
+        return (Stage("export", ("python", "-m", "ltrl_backends.local_engine.export", *files), minutes=10),)
 
 
 def _limits(resolved: Resolved) -> Iterator[tuple[str, str, str | None]]:

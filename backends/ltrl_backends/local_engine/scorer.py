@@ -6,13 +6,14 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ltrl import outage
 from ltrl.samples import Sample
 from ltrl.scoring import Response, Score, ScoreRequest, parse_response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from ltrl.backend import RewardBackend
+    from ltrl.backend import Outage, RewardBackend
 
 __all__ = ["Scored", "Scorer"]
 
@@ -33,9 +34,16 @@ class Scorer:
     """Scores sampled responses, group by group."""
 
     def __init__(
-        self, reward: RewardBackend, tokenizer: PreTrainedTokenizerBase, *, end_tokens: Set[int], chat_format: str
+        self,
+        reward: RewardBackend,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        end_tokens: Set[int],
+        chat_format: str,
+        outage: Outage,
     ) -> None:
         self.reward = reward
+        self.outage = outage
         self.tokenizer = tokenizer
         self.end_tokens = end_tokens
         self.chat_format = chat_format
@@ -49,11 +57,7 @@ class Scorer:
         an end token was cut at the limit.
         """
         responses = [self._parse(ids) for ids in completions]
-        requests = [
-            ScoreRequest(s.id, s.question, s.label, s.rubrics, r, s.dataset_name)
-            for s, r in zip(samples, responses, strict=True)
-        ]
-        scores = self.reward.score(requests)
+        scores = outage.score(self.reward, list(map(ScoreRequest.of, samples, responses)), self.outage)
         rewards: list[float | None] = []
         for start in range(0, len(scores), group_size):
             rewards += self.reward.rewards(scores[start : start + group_size])

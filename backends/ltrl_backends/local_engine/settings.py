@@ -12,9 +12,9 @@ from ltrl.errors import Code, fail
 from ltrl_backends.local_engine.options import Collapse, WarmStart
 
 if TYPE_CHECKING:
-    from ltrl.plan import Plan
+    from ltrl.resolve import Resolved
 
-__all__ = ["CheckpointSettings", "Network", "Settings", "read_settings", "settings"]
+__all__ = ["FIELDS", "CheckpointSettings", "Network", "Settings", "read_settings", "settings"]
 
 
 class Network(Model):
@@ -115,9 +115,46 @@ class Settings(Model):
     collapse: Collapse
 
 
-def settings(plan: Plan) -> Settings:
-    """The plan's values for this engine; `LocalEngine.check` has refused what it cannot do."""
-    resolved = plan.resolved
+FIELDS = {
+    "base": "model.base",
+    "revision": "model.revision",
+    "overrides": "model.overrides",
+    "network": "model.base",
+    "max_prompt_tokens": "model.context.prompt",
+    "max_response_tokens": "model.context.response",
+    "max_total_tokens": "model.context",
+    "chat_format": "model.chat_format",
+    "train": "data.train",
+    "validation_sets": "data.validation",
+    "shuffle": "data.shuffle",
+    "reward": "reward",
+    "grpo": "algorithm",
+    "grpo.clip_low": "algorithm.clip.low",
+    "grpo.clip_high": "algorithm.clip.high",
+    "grpo.clip_dual": "algorithm.clip.dual",
+    "grpo.kl_coefficient": "algorithm.kl.coefficient",
+    "grpo.divide_by_std": "algorithm.advantage.divide_by_std",
+    "grpo.mask_truncated": "algorithm.truncated",
+    "grpo.temperature": "rollout.temperature",
+    "grpo.top_p": "rollout.top_p",
+    "grpo.top_k": "rollout.top_k",
+    "optimizer": "optimizer",
+    "optimizer.beta1": "optimizer.betas",
+    "optimizer.beta2": "optimizer.betas",
+    "validation": "validation",
+    "validation.samples_to_print": "logging.samples_to_print",
+    "checkpoint": "checkpoint",
+    "tensorboard": "logging.tensorboard",
+    "write_rollouts": "logging.rollouts",
+    "threads": "engine.threads",
+    "warm_start": "engine.warm_start",
+    "collapse": "engine.collapse",
+}
+"""The spec's field behind each setting; one that is missing here has the name it has in the spec's section."""
+
+
+def settings(resolved: Resolved) -> Settings:
+    """The spec's values for this engine; `LocalEngine.check` has refused what it cannot do."""
     spec, card = resolved.spec, resolved.card
     algorithm, optimizer = spec.algorithm, spec.optimizer
     return Settings.model_validate(

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from ltrl.outage import refuse_outage
 from ltrl.samples import Sample
 from ltrl_backends.local_engine.collapse import refuse_collapse
 from ltrl_backends.local_engine.metrics import response_metrics
@@ -108,12 +109,14 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         started = time.perf_counter()
         samples = [self.prompts[n] for n in number]
         self.scored = self.scorer.score(samples, completion_ids, group_size=self.num_generations)
+        refuse_outage([s.score for s in self.scored], self.settings.reward.outage)
         self._step_values = {"timing/train/reward_calculation": time.perf_counter() - started}
         return [s.reward for s in self.scored]
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         started = time.perf_counter()
         output = super()._generate_and_score_completions(inputs)
+        self._mask_unjudged(output)
         spent = time.perf_counter() - started
         self.advantages = output["advantages"].tolist()
         prompt_lengths = output["prompt_mask"].sum(1).float()
@@ -123,7 +126,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
             **{f"train/{name}": value for name, value in said.items()},
             "train/mean_prompt_length": prompt_lengths.mean().item(),
             "train/total_num_tokens": prompt_lengths.sum().item() + num_response_tokens,
-            "train/global_valid_seqs": float(len(self.scored)),
+            "train/global_valid_seqs": float(sum(s.reward is not None for s in self.scored)),
             "train/global_valid_toks": float(num_response_tokens),
             "train/advantages/mean": sum(self.advantages) / len(self.advantages),
             "train/advantages/max": max(self.advantages),
@@ -131,6 +134,12 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
             "timing/train/generation": spent - self._step_values["timing/train/reward_calculation"],
         }
         return output
+
+    def _mask_unjudged(self, output: dict[str, Any]) -> None:
+        """Takes unjudged responses out of the loss. TRL gives them advantage 0 and leaves them in its denominators."""
+        judged = torch.tensor([s.reward is not None for s in self.scored]).to(output["completion_mask"])
+        output["completion_mask"] = output["completion_mask"] * judged.unsqueeze(1)
+        output["num_items_in_batch"] = output["completion_mask"].sum()
 
     def _save_checkpoint(self, _model: Any, _trial: Any) -> None:
         def fill(policy: Path) -> None:

@@ -512,6 +512,8 @@ def _is_left_out(setting: Setting, keys: Database) -> bool:
 def _with_overrides(found: list[Setting], options: NemoRLOptions, keys: Database) -> list[Setting]:
     """The settings with `engine.overrides` in their places, new keys behind the last of their block."""
     for key, value, _ in flat_overrides(options, keys):
+        if any(setting.key.startswith(f"{key}.") for setting in found):
+            continue  # a plain value in the place of a section: a check refuses it
         at = next((i for i, s in enumerate(found) if s.key == key or key.startswith(f"{s.key}.")), None)
         if at is None:
             found.insert(_place(found, tuple(key.split("."))), Setting(key, value, OVERRIDES))

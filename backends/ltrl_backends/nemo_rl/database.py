@@ -39,6 +39,7 @@ class Database:
         self.version = str(data["version"])
         self._open: Mapping[str, str] = data["open"]
         self._keys: Mapping[str, Mapping[str, Any]] = data["keys"]
+        self._read: dict[str, Key] = {}
 
     def __contains__(self, name: str) -> bool:
         """Whether something in NeMo-RL declares or reads the key; any key of an open block does."""
@@ -48,14 +49,16 @@ class Database:
         return iter(self._keys)
 
     def __getitem__(self, name: str) -> Key:
-        entry = self._keys[name]
-        return Key(
-            type=entry["type"],
-            required=entry["required"],
-            default=entry.get("default"),
-            read=tuple(entry.get("read", ())),
-            written=entry.get("written", False),
-        )
+        if name not in self._read:
+            entry = self._keys[name]
+            self._read[name] = Key(
+                type=entry["type"],
+                required=entry["required"],
+                default=entry.get("default"),
+                read=tuple(entry.get("read", ())),
+                written=entry.get("written", False),
+            )
+        return self._read[name]
 
     def get(self, name: str) -> Key | None:
         """The key, or None for one that is unknown or stands in an open block."""

@@ -6,13 +6,15 @@ the job, where NeMo-RL is installed; everything of it is imported here and nowhe
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ltrl.backend import create, load
+from ltrl.backend import RewardSection, load
 from ltrl.errors import Code, LtrlError, fail
+from ltrl.served import connect, hosted
 from ltrl_backends.nemo_rl.config import PROCESSOR, TRAIN
 
 __all__ = ["main", "prepare", "register", "train"]
@@ -37,14 +39,8 @@ def main(arguments: Sequence[str], *, setup: Callable[..., Any] | None = None) -
 
 def train(path: Path, *, setup: Callable[..., Any] | None = None) -> None:
     """Runs the training of a configuration file; `setup` stands for NeMo-RL's own, which needs GPUs."""
-    from nemo_rl.algorithms import grpo
-    from nemo_rl.algorithms.utils import get_tokenizer
-    from nemo_rl.data.utils import setup_response_data
     from nemo_rl.distributed.virtual_cluster import init_ray
-    from nemo_rl.models.generation import configure_generation_config
     from nemo_rl.utils.logger import get_next_experiment_dir
-
-    from ltrl_backends.nemo_rl.hooks import Groups, MetricsLog, install, keep_special_tokens
 
     config = prepare(path)
     register(_section(config, "env"))
@@ -52,6 +48,19 @@ def train(path: Path, *, setup: Callable[..., Any] | None = None) -> None:
     logger_config["log_dir"] = get_next_experiment_dir(logger_config["log_dir"])
     Path(logger_config["log_dir"]).mkdir(parents=True, exist_ok=True)
     init_ray()
+    with _rewards(config, Path(logger_config["log_dir"])):
+        _train(config, setup)
+
+
+def _train(config: Any, setup: Callable[..., Any] | None) -> None:
+    from nemo_rl.algorithms import grpo
+    from nemo_rl.algorithms.utils import get_tokenizer
+    from nemo_rl.data.utils import setup_response_data
+    from nemo_rl.models.generation import configure_generation_config
+
+    from ltrl_backends.nemo_rl import walltime
+    from ltrl_backends.nemo_rl.hooks import Groups, MetricsLog, install, keep_special_tokens
+
     policy = _section(config, "policy")
     tokenizer = keep_special_tokens(get_tokenizer(policy["tokenizer"]))
     policy["generation"] = configure_generation_config(policy["generation"], tokenizer)
@@ -65,10 +74,11 @@ def train(path: Path, *, setup: Callable[..., Any] | None = None) -> None:
     install(grpo, groups)
     parts = (setup or grpo.setup)(config, tokenizer, dataset, validation)
     made = _parts(parts)
-    made["logger"] = MetricsLog(made["logger"], Path(logger_config["log_dir"]), groups)
+    made["logger"] = MetricsLog(made["logger"], Path(_section(config, "logger")["log_dir"]), groups)
     named = ("policy", "policy_generation", "dataloader", "val_dataloader")
     rest = ("logger", "checkpointer", "grpo_save_state", "master_config")
     given = [*(made[name] for name in named), tokenizer, made["loss_fn"], environments, validation_environments]
+    walltime.install(grpo, _section(made["master_config"], "checkpointing"))
     given += [made[name] for name in rest]  # by position, as run_grpo.py does: their names differ between versions
     overlap = algorithm["async_grpo"]
     if overlap["enabled"]:
@@ -128,11 +138,32 @@ def _section(config: Any, name: str) -> Any:
     return config[name] if isinstance(config, dict) else getattr(config, name)
 
 
+@contextlib.contextmanager
+def _rewards(config: Any, directory: Path) -> Iterator[None]:
+    """Has a reward server ready that the spec asks for, and its address in the environments' sections."""
+    import ray
+
+    blocks = [block for block in _section(config, "env").values() if isinstance(block, dict) and "role" in block]
+    section = _reward(_section(config, "env")[TRAIN]["reward"])
+    host = ray.util.get_node_ip_address() if section.server else ""
+    with hosted(section, name=Path.cwd().name, directory=directory, host=host) as found:
+        for block in blocks:
+            block["reward"] = found.model_dump(mode="json")
+        yield
+
+
+def _reward(section: Mapping[str, Any]) -> RewardSection:
+    options: RewardSection = load("reward", section["backend"]).Options.model_validate(section, strict=False)
+    return options
+
+
 def _groups(config: Any, make: Callable[..., Any]) -> Any:
     section = _section(config, "env")[TRAIN]["reward"]
     algorithm = _section(config, "grpo")
+    options = _reward(section)
     return make(
-        create(load("reward", section["backend"]).Options.model_validate(section, strict=False)),
+        connect(options),
+        outage=options.outage,
         group_size=algorithm["num_generations_per_prompt"],
         divide_by_std=algorithm["adv_estimator"]["normalize_rewards"],
         leave_one_out=algorithm["adv_estimator"]["use_leave_one_out_baseline"],

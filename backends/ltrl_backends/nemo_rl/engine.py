@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ltrl.backend import EngineSection
+from ltrl.backend import EngineCheck, EngineKey, EngineSection, Stage
 from ltrl_backends.nemo_rl.container import CONTAINER
 from ltrl_backends.nemo_rl.options import NemoRLOptions
 
 if TYPE_CHECKING:
+    from ltrl.backend import Imported, Importing
     from ltrl.errors import Diagnostic
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
     from ltrl.resolve import Resolved
+    from ltrl.script import Script
+    from ltrl.source import Document
 
 __all__ = ["CONFIG", "SMALL_MODEL", "NemoRL"]
 
@@ -70,6 +73,33 @@ class NemoRL:
 
         return check(resolved, layout)
 
+    def keys(self, resolved: Resolved, layout: Layout | None) -> Iterable[EngineKey]:
+        """Every key of NeMo-RL's configuration with the field that it comes from."""
+        from ltrl_backends.nemo_rl.config import settings
+
+        return (EngineKey(s.key, s.value, s.field, s.why) for s in settings(resolved, layout))
+
+    def checks(self, resolved: Resolved, layout: Layout | None) -> Iterable[EngineCheck]:
+        """The conditions of NeMo-RL with the fields of this spec that they look at."""
+        from ltrl_backends.nemo_rl.checks import CHECKS
+        from ltrl_backends.nemo_rl.checks.reads import reads
+
+        return reads(CHECKS, resolved, layout)
+
+    @staticmethod
+    def import_script(script: Script, importing: Importing) -> Imported | None:
+        """The run that a launch script of slime starts."""
+        from ltrl_backends.nemo_rl.imports import import_script
+
+        return import_script(script, importing)
+
+    @staticmethod
+    def import_config(document: Document, importing: Importing) -> Imported | None:
+        """The run that a NeMo-RL GRPO configuration describes."""
+        from ltrl_backends.nemo_rl.imports import import_config
+
+        return import_config(document, importing)
+
     def memory_settings(self) -> EngineSettings:
         """Recomputation, chunks and kernels."""
         options = self.options
@@ -100,6 +130,11 @@ class NemoRL:
         """The driver's argument vector."""
         module = "driver" if self.options.device == "gpu" else "rehearsal"
         return ("python", "-m", f"ltrl_backends.nemo_rl.{module}", f"bundle/{CONFIG}")
+
+    def stages(self, plan: Plan) -> tuple[Stage, ...]:  # noqa: ARG002
+        """The export of the trained model; what Megatron needs before the training NeMo-RL converts by itself."""
+        words = ("python", "-m", "ltrl_backends.nemo_rl.export", "../../checkpoints", "model")
+        return (Stage("export", words, minutes=120),)
 
 
 def _no_gpu_wanted(resolved: Resolved) -> Diagnostic:

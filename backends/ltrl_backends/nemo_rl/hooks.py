@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ltrl.scoring import Score, advantages, group_kind
+from ltrl.backend import Outage
+from ltrl.outage import refuse_outage
+from ltrl.scoring import Score, Verdict, advantages, group_kind
 from ltrl_backends.nemo_rl.config import validation_name
 from ltrl_backends.nemo_rl.scorer import UNJUDGED
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Groups", "MetricsLog", "install", "keep_special_tokens"]
 
 _VALIDATION = validation_name("")
+_NEVER_GENERATED = Score(None, 0.0, Verdict(None, "its generation failed"))
+"""NeMo-RL swallows a failed generation and fills in 0, which would count as a wrong answer."""
 
 
 def keep_special_tokens(tokenizer: Any) -> Any:
@@ -51,8 +55,17 @@ def keep_special_tokens(tokenizer: Any) -> Any:
 class Groups:
     """Turns the scores of a batch into rewards, prompt by prompt, and keeps what the step's metrics say."""
 
-    def __init__(self, reward: RewardBackend, *, group_size: int, divide_by_std: bool, leave_one_out: bool) -> None:
+    def __init__(
+        self,
+        reward: RewardBackend,
+        *,
+        group_size: int,
+        divide_by_std: bool,
+        leave_one_out: bool,
+        outage: Outage = Outage(),  # noqa: B008  # frozen
+    ) -> None:
         self._reward = reward
+        self._outage = outage
         self._size = group_size
         self._divide_by_std = divide_by_std
         self._leave_one_out = leave_one_out
@@ -63,6 +76,7 @@ class Groups:
         """Replaces `total_reward` in place by the groups' rewards and masks unjudged responses from the loss.
 
         An unjudged response gets the mean reward of its group, so that no baseline moves. A batch is changed once.
+        Raises LtrlError when more are unjudged than `reward.outage` allows.
         """
         if batch.get("ltrl_rewards") is not None:
             return batch
@@ -70,9 +84,9 @@ class Groups:
         if not any(seen):
             raise RuntimeError("no response of this step was generated; the messages above say why")
         outcomes, rubrics = batch["reward1"].tolist(), batch["reward2"].tolist()
-        # NeMo-RL swallows a failed generation and fills in 0, which would count as a wrong answer.
-        outcomes = [outcome if scored else UNJUDGED for outcome, scored in zip(outcomes, seen, strict=True)]
-        scores = [_score(*row) for row in zip(outcomes, rubrics, infos, strict=True)]
+        rows = zip(outcomes, rubrics, infos, seen, strict=True)
+        scores = [_score(*row[:3]) if row[3] else _NEVER_GENERATED for row in rows]
+        refuse_outage(scores, self._outage)
         rewards: list[float | None] = []
         for start in range(0, len(scores), self._size):
             uids = {str(info["uid"]) for info in infos[start : start + self._size]}
@@ -130,9 +144,11 @@ def _was_scored(log: Sequence[Mapping[str, Any]]) -> bool:
 def _score(outcome: float, rubric: float, info: Mapping[str, Any]) -> Score:
     """The score that the environment gave, from its columns; the rest of it where NeMo-RL kept the metadata."""
     details = info.get("score") or {}
+    reason = details.get("unjudged")
     return Score(
         outcome=None if outcome == UNJUDGED else outcome,
         rubric=rubric,
+        verdict=None if reason is None else Verdict(None, str(reason)),
         zeroed=str(details.get("zeroed", "")),
         parts=dict(details.get("parts", {})),
     )

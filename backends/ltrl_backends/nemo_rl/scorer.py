@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ltrl.backend import create, load
+from ltrl import outage
+from ltrl.backend import load
 from ltrl.scoring import Score, ScoreRequest, parse_response
+from ltrl.served import connect
 
 __all__ = ["UNJUDGED", "Scorer", "Step"]
 
@@ -35,13 +37,16 @@ class Scorer:
 
     def __init__(self, config: dict[str, Any]) -> None:
         section = config["reward"]
-        self.reward = create(load("reward", section["backend"]).Options.model_validate(section, strict=False))
+        options = load("reward", section["backend"]).Options.model_validate(section, strict=False)
+        self.reward = connect(options)
+        self.outage = options.outage
         self.chat_format = str(config["chat_format"])
         self.is_training = config["role"] == "train"
 
     def step(self, logs: list[list[dict[str, str]]], infos: list[dict[str, Any]]) -> Step:
         """Rewards of shape [B, 2] in training, [B] in validation."""
-        scores = self.reward.score([self._request(log, info) for log, info in zip(logs, infos, strict=True)])
+        requests = [self._request(log, info) for log, info in zip(logs, infos, strict=True)]
+        scores = outage.score(self.reward, requests, self.outage)
         outcomes = [UNJUDGED if s.outcome is None else float(s.outcome) for s in scores]
         rewards = torch.tensor(outcomes, dtype=torch.float32)
         if self.is_training:
@@ -62,9 +67,8 @@ class Scorer:
     def _request(self, log: list[dict[str, str]], info: dict[str, Any]) -> ScoreRequest:
         last = log[-1]
         text = last["content"] if last["role"] == "assistant" else ""
-        response = parse_response(text, chat_format=self.chat_format)
-        if response.status == "aborted":  # no stop token: cut at the limit, as far as this place can tell
-            response = parse_response(text, chat_format=self.chat_format, is_truncated=True)
+        # No stop token: cut at the limit, as far as this place can tell.
+        response = parse_response(text, chat_format=self.chat_format, unstopped="truncated")
         return ScoreRequest(
             group=str(info["uid"]),
             question=str(info["question"]),
@@ -72,8 +76,10 @@ class Scorer:
             rubrics=tuple(info["rubrics"]),
             response=response,
             dataset_name=str(info["dataset_name"]),
+            aliases={entity: tuple(names) for entity, names in info.get("aliases", {}).items()},
         )
 
 
 def _details(score: Score) -> dict[str, Any]:
-    return {"outcome": score.outcome, "rubric": score.rubric, "zeroed": score.zeroed, "parts": dict(score.parts)}
+    found = {"outcome": score.outcome, "rubric": score.rubric, "zeroed": score.zeroed, "parts": dict(score.parts)}
+    return found if score.is_judged or score.verdict is None else {**found, "unjudged": score.verdict.reason}
