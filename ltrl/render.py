@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from ltrl import profile, sbatch, walltime
 from ltrl.backend import create
-from ltrl.errors import Code, Diagnostic, fail, raise_if_any
+from ltrl.errors import Code, fail, raise_if_any
 from ltrl.plan import Artifact, Plan
+from ltrl.references import Reference, find, split
 
 if TYPE_CHECKING:
     from ltrl.spec import ClusterProfile, Container, SlurmRequest
 
-__all__ = ["Sh", "references", "render_script", "scripts", "sh", "sh_list"]
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
-"""What would end a line of a script, or hide in one."""
-
-REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
-"""A value that is taken from the submitter's environment: `${env:HF_TOKEN}`."""
+__all__ = ["Sh", "array_script", "options_of", "references", "render_script", "scripts", "sh", "sh_list"]
 
 
 class Sh(str):
@@ -56,38 +52,95 @@ def render_script(template: str, **values: Any) -> str:
 
 
 def scripts(plan: Plan) -> tuple[Artifact, ...]:
-    """The launch scripts of a plan: `local.sh` always, `job.sbatch` and what it starts on a Slurm cluster.
+    """The launch scripts of a plan: `local.sh` always, `job.sbatch` and what it starts on a Slurm cluster; those of
+    other stages than the training in `stages/NAME/`.
 
     Raises LtrlError for values of the cluster profile that no script can hold.
     """
     resolved, cluster = plan.resolved, plan.resolved.cluster
-    raise_if_any(_mistakes(plan))
+    raise_if_any(profile.mistakes(cluster, lambda path: resolved.at(f"cluster.{path}")))
+    runtime = create(resolved.engine).runtime
+    found = _scripts(plan, cluster, plan.launch.job_name, plan.launch.command, runtime)
+    for stage in plan.stages:
+        shape: dict[str, Any] = {"nodes": stage.nodes, "gpus_per_node": stage.gpus_per_node, "minutes": stage.minutes}
+        if cluster.slurm and cluster.slurm.segment:
+            shape["slurm"] = cluster.slurm.model_copy(update={"segment": None})
+        name = f"{plan.launch.job_name}-{stage.name}"
+        own = _scripts(plan, cluster.model_copy(update=shape), name, stage.command, stage.runtime, is_stage=True)
+        found += [Artifact(f"stages/{stage.name}/{a.path}", a.text, a.executable) for a in own]
+    return tuple(found)
+
+
+def array_script(script: str, *, name: str, runs: Iterable[tuple[str, str, int, str]], at_once: int | None) -> str:
+    """One job for many runs, each given by its directory, id, attempt and mark, that all ask for what a job script of
+    theirs asks for.
+    """
+    listed = list(runs)
+    limit = f"%{at_once}" if at_once else ""
+    asked = [line for line in options_of(script) if not line.startswith("#SBATCH --job-name=")]
+    array = [f"#SBATCH {_option(f'--job-name={name}')}", f"#SBATCH --array=0-{len(listed) - 1}{limit}"]
+    return render_script(
+        "slurm/array.sbatch",
+        header=[Sh(line) for line in (*array, *asked)],
+        runs=[sh(directory) for directory, *_ in listed],
+        ids=sh_list(run_id for _, run_id, *_ in listed),
+        attempts=sh_list(attempt for _, _, attempt, _ in listed),
+        marks=sh_list(mark for *_, mark in listed),
+    )
+
+
+def options_of(script: str) -> tuple[str, ...]:
+    """The `#SBATCH` lines of a job script."""
+    return tuple(line for line in script.splitlines() if line.startswith("#SBATCH "))
+
+
+def _scripts(
+    plan: Plan, cluster: ClusterProfile, name: str, words: Iterable[str], runtime: str, *, is_stage: bool = False
+) -> list[Artifact]:
+    """The scripts of one job. That of a stage runs in a directory below the run's, which its container must see."""
     job: dict[str, Any] = {
         "environment": [(Sh(name), _value(value)) for name, value in sorted(cluster.environment.items())],
         "setup": [Sh(line) for line in cluster.setup],
         "imported": [],
+        "slurm": cluster.executor == "slurm",
+        "is_stage": is_stage,
     }
-    driver: list[str | Sh] = list(plan.launch.command)
+    driver: list[str | Sh] = list(words)
     container = cluster.container
-    on_node = _inside(container, cluster) if container else []
+    home = Sh('"${LTRL_RUN_DIR%/stages/*}"') if is_stage else RUN
+    on_node = _inside(container, cluster, home) if container else []
+    job["preflight"] = sh_list(_preflight(cluster, is_inside=container is None or not on_node))
     command = [*on_node, *driver]
     if plan.launch.payload:
-        path = Sh(f'"$LTRL_RUN_DIR"/bundle/{sh(plan.launch.payload)}${{PYTHONPATH:+":$PYTHONPATH"}}')
+        bundle = "/../../bundle/" if is_stage else "/bundle/"
+        path = Sh(f'"$LTRL_RUN_DIR"{bundle}{sh(plan.launch.payload)}${{PYTHONPATH:+":$PYTHONPATH"}}')
         job["imported"] = [(Sh("PYTHONPATH"), path)]
         if on_node:  # the variable that counts is the one inside
             command = [*on_node, "bash", "-c", f'export PYTHONPATH={path}; exec "$@"', "bash", *driver]
     found = [Artifact("local.sh", render_script("local/local.sh", **job, command=sh_list(command)), True)]
     if cluster.executor == "slurm":
-        job["options"] = [_option(words) for words in _slurm_options(plan)]
-        job["step_options"] = sh_list(_pyxis(container) if container and container.runtime == "pyxis" else [])
-        if create(resolved.engine).runtime == "ray":
+        job["options"] = [_option(words) for words in _slurm_options(cluster, name, is_stage=is_stage)]
+        job |= {
+            "target": 0 if is_stage else plan.resolved.spec.algorithm.steps,
+            "minutes": cluster.minutes,
+            "how": "none" if is_stage else cluster.restarts.how,
+            "max_attempts": cluster.restarts.max_attempts,
+            "max_idle_attempts": cluster.restarts.max_idle_attempts,
+            "stop_seconds": walltime.declared(cluster.minutes, cluster.restarts).stop_seconds,
+            "timed_out": walltime.TIMED_OUT,
+            "out_of_memory": walltime.OUT_OF_MEMORY,
+        }
+        job["step_options"] = sh_list([*_step_options(cluster), *_pyxis_options(cluster, home)])
+        if runtime == "ray":
             numbers = {"gpus_per_node": cluster.gpus_per_node, "num_nodes": cluster.nodes}
+            job["preflight"] = sh_list(_preflight(cluster, is_inside=True))
+            job["preflight"] = sh_list(_preflight(cluster, is_inside=True))
             node = render_script("slurm/ray_node.sh", **job, **numbers, command=sh_list(driver))
             batch = render_script("slurm/ray.sbatch", **job, inside=sh_list(on_node))
             found += [Artifact("job.sbatch", batch, True), Artifact("ray_node.sh", node, True)]
         else:
             found.append(Artifact("job.sbatch", render_script("slurm/process.sbatch", **job), True))
-    return tuple(found)
+    return found
 
 
 @cache
@@ -112,10 +165,17 @@ def _finalize(value: object) -> object:
 
 
 def _value(text: str) -> Sh:
-    """One shell word for an environment value, in which `${env:NAME}` is the submitter's variable."""
-    literal = REFERENCE.split(text)  # text, name, text, name, … text
-    parts = [f'"${{{part}:?}}"' if i % 2 else sh(part) for i, part in enumerate(literal) if i % 2 or part]
-    return Sh("".join(parts) or "''")
+    """One shell word for an environment value, whose references the job looks up."""
+    return Sh("".join(sh(p) if isinstance(p, str) else _looked_up(p) for p in split(text)) or "''")
+
+
+def _looked_up(reference: Reference) -> str:
+    if reference.kind == "file":
+        return f'"$(cat -- {sh(reference.name)})"'
+    if reference.default is None:
+        return f'"${{{reference.name}:?}}"'
+    default = re.sub(r'([\\"$`])', r"\\\1", reference.default)
+    return f'"${{{reference.name}:-{default}}}"'
 
 
 def _option(text: str) -> Sh:
@@ -129,25 +189,35 @@ def _option(text: str) -> Sh:
     return Sh(f'"{escaped}"')
 
 
-def _slurm_options(plan: Plan) -> list[str]:
-    cluster = plan.resolved.cluster
+def _slurm_options(cluster: ClusterProfile, job_name: str, *, is_stage: bool) -> list[str]:
     request = cluster.slurm or _no_request()
     options = [
-        f"--job-name={plan.launch.job_name}",
-        f"--nodes={plan.launch.nodes}",
+        f"--job-name={job_name}",
+        f"--nodes={cluster.nodes}",
         "--ntasks-per-node=1",
-        f"--time={plan.launch.minutes}",
+        f"--time={cluster.minutes}",
         "--open-mode=append",
-        "--requeue",
+        "--no-requeue" if cluster.restarts.how == "none" and not is_stage else "--requeue",
     ]
+    if not is_stage:
+        options.append(walltime.declared(cluster.minutes, cluster.restarts).option)
     for name in ("partition", "account", "qos", "constraint", "reservation"):
         if value := getattr(request, name):
             options.append(f"--{name}={value}")
     if request.gres and cluster.gpus_per_node:
         options.append(f"--gres={request.gres}:{cluster.gpus_per_node}")
     if request.exclusive:
-        options += ["--exclusive", "--mem=0"]
-    return [*options, *(word for line in request.extra for word in shlex.split(line))]
+        options.append("--exclusive")
+    if request.memory or request.exclusive:
+        options.append(f"--mem={request.memory or 0}")
+    for option, value in (
+        ("cpus-per-task", request.cpus_per_node),
+        ("segment", request.segment),
+        ("switches", request.switches),
+    ):
+        if value:
+            options.append(f"--{option}={value}")
+    return [*options, *(str(sbatch.option(line)) for line in request.extra)]
 
 
 def _no_request() -> SlurmRequest:
@@ -156,91 +226,78 @@ def _no_request() -> SlurmRequest:
     return SlurmRequest()
 
 
-def _mistakes(plan: Plan) -> Iterable[Diagnostic]:
-    resolved, cluster = plan.resolved, plan.resolved.cluster
-    request, container = cluster.slurm, cluster.container
-
-    def wrong(path: str, message: str, hint: str | None = None) -> Diagnostic:
-        return Diagnostic(Code.INVALID_VALUE, message, resolved.at(f"cluster.{path}"), hint)
-
-    def one_line(path: str, value: str | None) -> Iterable[Diagnostic]:
-        if value is not None and CONTROL.search(value):
-            yield wrong(path, f"`{path}` holds a line break or control character: `{ascii(value)[1:-1]}`")
-
-    if request:
-        for name in ("partition", "account", "qos", "constraint", "reservation", "gres"):
-            yield from one_line(f"slurm.{name}", getattr(request, name))
-        for i, line in enumerate(request.extra):
-            yield from one_line(f"slurm.extra.{i}", line)
-            yield from _wrong_extra(f"slurm.extra.{i}", line, wrong)
-    for i, line in enumerate(cluster.setup):
-        if "\0" in line:
-            yield wrong(f"setup.{i}", "a `setup` line holds a NUL character")
-    for name, value in cluster.environment.items():
-        if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-            yield wrong(f"environment.{name}", f"`{ascii(value)[1:-1]}` cannot be an environment variable")
-    if container:
-        yield from one_line("container.image", container.image)
-        if container.image.startswith("-"):
-            yield wrong("container.image", f"`{container.image}` is an option, not an image")
-        for i, mount in enumerate(container.mounts):
-            yield from one_line(f"container.mounts.{i}", mount)
-            parts = mount.split(":")
-            if len(parts) not in (2, 3) or not all(p.startswith("/") for p in parts[:2]) or "," in mount:
-                message = f"a mount is `/source:/target[:options]` with absolute paths without commas, not `{mount}`"
-                yield wrong(f"container.mounts.{i}", message)
-        slurm_only, local_only = container.runtime == "pyxis", container.runtime in ("docker", "podman")
-        if (slurm_only and cluster.executor == "local") or (local_only and cluster.executor == "slurm"):
-            others = "`pyxis` or `apptainer`" if cluster.executor == "slurm" else "`docker`, `podman` or `apptainer`"
-            message = f"the container runtime `{container.runtime}` does not go with `executor: {cluster.executor}`"
-            yield wrong("container.runtime", message, f"use {others}")
-
-
-def _wrong_extra(path: str, line: str, wrong: Any) -> Iterable[Diagnostic]:
-    try:
-        words = shlex.split(line)
-    except ValueError as error:
-        yield wrong(path, f"`{line}` is not an option of sbatch: {str(error).lower()}")
-        return
-    if not words or not words[0].startswith("-"):
-        yield wrong(path, f"`{line}` is not an option of sbatch", "write it as on the command line: `--switches=1`")
+def _preflight(cluster: ClusterProfile, *, is_inside: bool) -> Iterable[str]:
+    """Options of `ltrl.preflight`; inside the container a mount is at its target, outside at its source."""
+    wanted, container = cluster.preflight, cluster.container
+    yield f"--nodes={cluster.nodes}"
+    yield f"--gpus={cluster.gpus_per_node}"
+    yield f"--max-gpu-memory-used-mb={wanted.max_gpu_memory_used_mb}"
+    yield f"--min-free-disk-gb={wanted.min_free_disk_gb:g}"
+    yield f"--max-clock-skew-seconds={wanted.max_clock_skew_seconds:g}"
+    if wanted.driver:
+        yield f"--driver={wanted.driver}"
+    if wanted.require_nvidia_smi:
+        yield "--require-nvidia-smi"
+    if wanted.network_interface:
+        yield f"--network-interface={wanted.network_interface}"
+    for mount in _mounts(container, cluster) if container else ():
+        yield f"--mount={mount.split(':')[1 if is_inside else 0]}"
 
 
 RUN, PROJECT = '"$LTRL_RUN_DIR"', '"$LTRL_PROJECT_DIR"'
 
 
-def _pyxis(container: Container) -> list[str | Sh]:
-    """Options of srun that start a step in the image, with pyxis."""
-    mounts = "".join(f",{m}" for m in container.mounts)
+def _step_options(cluster: ClusterProfile) -> list[str]:
+    """What the site wants of every srun; a step does not inherit `--cpus-per-task` since Slurm 22.05."""
+    request = cluster.slurm or _no_request()
+    cpus = [f"--cpus-per-task={request.cpus_per_node}"] if request.cpus_per_node else []
+    return [*cpus, *(word for line in request.step_options for word in shlex.split(line))]
+
+
+def _pyxis_options(cluster: ClusterProfile, home: str) -> list[str | Sh]:
+    """Options of srun that start a step in the image; none without pyxis."""
+    container = cluster.container
+    if container is None or container.runtime != "pyxis":
+        return []
+    mounts = "".join(f",{m}" for m in _mounts(container, cluster))
     return [
         f"--container-image={container.image}",
-        Sh(f"--container-mounts={RUN}:{RUN},{PROJECT}:{PROJECT}{sh(mounts) if mounts else ''}"),
+        Sh(f"--container-mounts={home}:{home},{PROJECT}:{PROJECT}{sh(mounts) if mounts else ''}"),
         Sh(f"--container-workdir={RUN}"),
         "--no-container-mount-home",
     ]
 
 
-def _inside(container: Container, cluster: ClusterProfile) -> list[str | Sh]:
-    """The words before a command that run it in the image; none for pyxis, which is srun's."""
+def _inside(container: Container, cluster: ClusterProfile, home: str) -> list[str | Sh]:
+    """The words before a command that run it in the image and see `home`; none for pyxis, which is srun's."""
     match container.runtime:
         case "pyxis":
             return []
         case "apptainer":
-            binds = [Sh(f"--bind={path}:{path}") for path in (RUN, PROJECT)]
+            binds = [Sh(f"--bind={path}:{path}") for path in (home, PROJECT)]
             gpus = ["--nv"] if cluster.gpus_per_node else []
-            return ["apptainer", "exec", *gpus, *binds, *(f"--bind={m}" for m in container.mounts),
+            return ["apptainer", "exec", *gpus, *binds, *(f"--bind={m}" for m in _mounts(container, cluster)),
                     Sh(f"--pwd={RUN}"), container.image]  # fmt: skip
         case "docker" | "podman" as runtime:
-            names = ["LTRL_RUN_DIR", "LTRL_RUN_ID", "LTRL_ATTEMPT", "LTRL_PROJECT_DIR", *sorted(cluster.environment)]
+            names = ["LTRL_RUN_DIR", "LTRL_RUN_ID", "LTRL_ATTEMPT", "LTRL_PROJECT_DIR", "WANDB_RUN_ID", "WANDB_RESUME"]
+            names += sorted(cluster.environment)
             user: list[str | Sh] = ["--userns=keep-id"] if runtime == "podman" else [Sh('--user="$(id -u):$(id -g)"')]
             gpus = ["--gpus=all"] if runtime == "docker" else ["--device=nvidia.com/gpu=all"]
             return [runtime, "run", "--rm", "--init", "--network=host", "--ipc=host", *user,
                     *(gpus if cluster.gpus_per_node else []), *(f"--env={name}" for name in names),
-                    *(Sh(f"--volume={path}:{path}") for path in (RUN, PROJECT)),
-                    *(f"--volume={m}" for m in container.mounts),
+                    *(Sh(f"--volume={path}:{path}") for path in (home, PROJECT)),
+                    *(f"--volume={m}" for m in _mounts(container, cluster)),
                     Sh(f"--workdir={RUN}"), container.image]  # fmt: skip
 
 
+def _mounts(container: Container, cluster: ClusterProfile) -> list[str]:
+    """Every mount beside the run directory and the project; a target that the profile mounts itself goes first."""
+    targets = {mount.split(":")[1] for mount in container.mounts}
+    shared = [path for path in cluster.shared_paths if path not in targets]
+    return [*container.mounts, *(f"{path}:{path}" for path in shared)]
+
+
 def references(values: Iterable[str]) -> tuple[str, ...]:
-    """Names of the submitter's variables that environment values refer to."""
-    return tuple(sorted({name for value in values for name in REFERENCE.findall(value)}))
+    """Names of the submitter's variables that environment values need."""
+    needed = (r.name for value in values for r in find(value) if r.kind == "env" and r.default is None)
+    return tuple(sorted(set(needed)))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ltrl import bundle, compile, payload, plan, render
-from ltrl.bundle import Bundle
+from ltrl.backend import Stage
+from ltrl.bundle import Bundle, SweepBundle
 from ltrl.plan import Plan
 from ltrl.spec import ClusterProfile
 
@@ -34,6 +35,7 @@ def make_plan(
     name: str = "trial",
     fingerprint: str = "0123456789abcdef" * 4,
     spec: str = "quickstart.yaml",
+    stages: tuple[Stage, ...] = (),
 ) -> Plan:
     """The plan of a shipped spec with another driver, cluster and step target."""
     found = _prepared(spec)
@@ -41,9 +43,14 @@ def make_plan(
         json.dumps({"kind": "cluster", "executor": "local", **(cluster or {})})
     )
     algorithm = found.resolved.spec.algorithm.model_copy(update={"steps": steps})
-    experiment = found.resolved.spec.model_copy(update={"name": name, "algorithm": algorithm})
+    order = (
+        *(s.name for s in stages if s.before_training),
+        "train",
+        *(s.name for s in stages if not s.before_training),
+    )
+    experiment = found.resolved.spec.model_copy(update={"name": name, "algorithm": algorithm, "stages": order})
     resolved = replace(found.resolved, spec=experiment, cluster=profile, fingerprint=fingerprint)
-    draft = plan.Plan(resolved, found.layout, found.batches, found.memory, found.launch)
+    draft = plan.Plan(resolved, found.layout, found.batches, found.memory, found.launch, stages=stages)
     launch = replace(
         plan._launch(resolved, ()),
         command=tuple(command) or (sys.executable, STAND_IN, "--steps", str(steps)),
@@ -59,6 +66,25 @@ def make_bundle(directory: Path, command: Sequence[str] = (), **options: Any) ->
     payloads = [payload.pack((), provided=())[0]] if planned.launch.payload else []
     files = bundle.artifacts(planned, (*scripts, *payloads))
     return bundle.write(files, directory / "build" / planned.name, replace=True)[0]
+
+
+def make_sweep(
+    directory: Path,
+    commands: Sequence[Sequence[str]],
+    *,
+    at_once: int | None = None,
+    name: str = "swept",
+    **options: Any,
+) -> SweepBundle:
+    """The bundles of a sweep whose cells have these drivers."""
+    (directory / "specs").mkdir(parents=True, exist_ok=True)
+    cells = []
+    for i, command in enumerate(commands):
+        cell = f"{name}_seed-{i}"
+        planned = make_plan(command, name=cell, fingerprint=f"{i + 16:08x}" * 8, **options)
+        cells.append((cell, {"algorithm.seed": i}, bundle.artifacts(planned, render.scripts(planned))))
+    home = directory / "build" / f"{name}-sweep"
+    return bundle.write_sweep(home, sweep_id=f"{name}-sweep", at_once=at_once, cells=cells)
 
 
 def stand_in(*arguments: str, steps: int = 4) -> list[str]:

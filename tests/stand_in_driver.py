@@ -1,6 +1,7 @@
-"""A driver without a model: writes what a real one writes, resumes where a checkpoint is, ends when it is told to.
+"""A driver without a model: writes what a real one writes, resumes where a checkpoint is, ends when it is told to; told
+to stop, it saves first.
 
-stand_in_driver.py [--steps N] [--seconds S] [--save-every K] [--die-at STEP] [--child]
+stand_in_driver.py [--steps N] [--seconds S] [--save-every K] [--die-at STEP] [--child] [--ray]
 """
 
 import argparse
@@ -17,6 +18,7 @@ arguments.add_argument("--seconds", type=float, default=0.0)
 arguments.add_argument("--save-every", type=int, default=2)
 arguments.add_argument("--die-at", type=int, default=0)
 arguments.add_argument("--child", action="store_true")
+arguments.add_argument("--ray", action="store_true")
 arguments.add_argument("rest", nargs="*")
 given = arguments.parse_args()
 
@@ -33,16 +35,37 @@ told = {name: os.environ.get(name) for name in ("LTRL_RUN_ID", "LTRL_ATTEMPT", "
 say(json.dumps({"cwd": str(Path.cwd()), "arguments": given.rest, "environment": told, "from": done}))
 if given.child:
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+if given.ray:
+    import ray
+
+    @ray.remote(num_gpus=8)
+    def where() -> list[str]:
+        import ltrl
+
+        time.sleep(1)  # so that no node is asked twice
+        return [os.uname().nodename, ltrl.__file__, ",".join(sorted(os.environ["CUDA_VISIBLE_DEVICES"].split(",")))]
+
+    ray.init(address="auto", log_to_driver=False)
+    gpus = int(ray.cluster_resources()["GPU"])
+    say(json.dumps({"gpus": gpus, "nodes": sorted(ray.get([where.remote() for _ in range(gpus // 8)]))}))
+attempt = Path("attempts") / os.environ.get("LTRL_ATTEMPT", "1")
+with (attempt / "moments").open("a") as file:
+    file.write(f"{time.time()} training\n")
 for step in range(done + 1, given.steps + 1):
     time.sleep(given.seconds)
+    while Path("hold").exists():  # as one that waits for a node that is gone
+        time.sleep(0.1)
+    last = step == given.steps or (attempt / "stop").exists()
     record = {"step": step, "train/reward": step / given.steps, "timing/train/total_step_time": given.seconds}
     with (start / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(record) + "\n")
     say(f"step {step}")
     if step == given.die_at and done == 0:
         sys.exit("out of luck")
-    if step % given.save_every == 0 or step == given.steps:
+    if step % given.save_every == 0 or last:
         draft = Path(f"checkpoints/tmp_step_{step}")
         draft.mkdir(parents=True)
         (draft / "training_info.json").write_text(json.dumps({"total_steps": step}))
         draft.rename(f"checkpoints/step_{step}")
+    if last:
+        break

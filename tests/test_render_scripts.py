@@ -1,7 +1,9 @@
 """Launch scripts: what is in them, that shellcheck likes them, and that nothing an author writes becomes a command."""
 
 import json
+import shlex
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def test_words_stay_words():
 
 def test_a_slurm_job_asks_for_what_the_profile_says():
     slurm = {"partition": "gpu,big", "account": "a b", "qos": "q#1", "constraint": "h100&ib", "reservation": 'r"\\'}
-    slurm |= {"gres": "gpu:h100", "extra": ["--switches=1", "--comment='it is \"so\"'"]}
+    slurm |= {"gres": "gpu:h100", "switches": "1@2:00", "extra": ["-x node7", "--wckey='it is \"so\"'"]}
     header = [
         line for line in scripts(cluster={**SLURM, "slurm": slurm})["job.sbatch"].splitlines() if "#SBATCH" in line
     ]
@@ -63,6 +65,7 @@ def test_a_slurm_job_asks_for_what_the_profile_says():
         "#SBATCH --time=90",
         "#SBATCH --open-mode=append",
         "#SBATCH --requeue",
+        "#SBATCH --signal=B:USR2@1860",
         "#SBATCH --partition=gpu,big",
         '#SBATCH "--account=a b"',
         '#SBATCH "--qos=q#1"',
@@ -71,8 +74,9 @@ def test_a_slurm_job_asks_for_what_the_profile_says():
         "#SBATCH --gres=gpu:h100:8",
         "#SBATCH --exclusive",
         "#SBATCH --mem=0",
-        "#SBATCH --switches=1",
-        '#SBATCH "--comment=it is \\"so\\""',
+        "#SBATCH --switches=1@2:00",
+        "#SBATCH --exclude=node7",
+        '#SBATCH "--wckey=it is \\"so\\""',
     ]
 
 
@@ -114,12 +118,12 @@ CLUSTERS = {
     "local": {},
     "docker": {"gpus_per_node": 1, "container": {"runtime": "docker", "image": "img", "mounts": ["/a b:/c:ro"]}},
     "podman": {"gpus_per_node": 1, "container": {"runtime": "podman", "image": HOSTILE.replace("\n", "")}},
-    "slurm": {**SLURM, "slurm": {"partition": "a'b $(x)", "extra": ['--comment="a b"']}},
+    "slurm": {**SLURM, "slurm": {"partition": "a'b $(x)", "extra": ['--wckey="a b"']}},
     "pyxis": {**SLURM, "container": {"runtime": "pyxis", "image": "nvcr.io#nvidia/x:1", "mounts": ["/a b:/c d:ro"]}},
     "apptainer": {**SLURM, "container": {"runtime": "apptainer", "image": "/x y.sif", "mounts": ["/a b:/c d:ro"]}},
 }
 COMMON = {
-    "environment": {"TOLD": HOSTILE, "SECRET": "a ${env:TOKEN} b"},
+    "environment": {"TOLD": HOSTILE, "SECRET": "a ${env:TOKEN} b", "B": '${file:/a b}${env:C:-"$d`}'},
     "setup": ["export X=1", "if true; then :; fi"],
 }
 
@@ -162,7 +166,7 @@ def test_containers_are_started_as_their_runtimes_want():
     assert started("docker", "local.sh") == [
         (
             'docker run --rm --init --network=host --ipc=host --user="$(id -u):$(id -g)" --gpus=all --env=LTRL_RUN_DIR '
-            "--env=LTRL_RUN_ID --env=LTRL_ATTEMPT --env=LTRL_PROJECT_DIR "
+            "--env=LTRL_RUN_ID --env=LTRL_ATTEMPT --env=LTRL_PROJECT_DIR --env=WANDB_RUN_ID --env=WANDB_RESUME "
             '--volume="$LTRL_RUN_DIR":"$LTRL_RUN_DIR" --volume="$LTRL_PROJECT_DIR":"$LTRL_PROJECT_DIR" '
             "'--volume=/a b:/c:ro' --workdir=\"$LTRL_RUN_DIR\" img "
             'bash -c \'export PYTHONPATH="$LTRL_RUN_DIR"/bundle/payload.zip${PYTHONPATH:+":$PYTHONPATH"}; '
@@ -235,8 +239,30 @@ def test_a_missing_secret_stops_the_job_before_the_driver(tmp_path):
     assert not list(tmp_path.rglob("started"))
 
 
+def test_references_are_looked_up_in_the_job(tmp_path):
+    (tmp_path / "a 'key'").write_text(f"{HOSTILE}\n")
+    environment = {
+        "TOKEN": "${file:" + str(tmp_path / "a 'key'") + "}",
+        "HOME_OF_MODELS": '/x/${env:NOT_THERE:-the "default" $HOME `id` \\}/y',
+        "TAKEN": "${env:THERE:-not this}",
+    }
+    names = list(environment)
+    told = [sys.executable, "-c", f"import os, json; print(json.dumps([os.environ[n] for n in {names}]))"]
+    status, attempt = run_local(tmp_path, told, variables={"THERE": "this"}, environment=environment)
+    assert status == 0, (attempt / "stderr.log").read_text()
+    expected = [HOSTILE, '/x/the "default" $HOME `id` \\/y', "this"]
+    assert json.loads((attempt / "stdout.log").read_text()) == expected
+
+
+def test_a_secret_file_that_is_not_there_stops_the_job_before_the_driver(tmp_path):
+    status, attempt = run_local(tmp_path, ["touch", "started"], environment={"KEY": "${file:/not/there}"})
+    assert status == 1
+    assert "/not/there" in (attempt / "stderr.log").read_text()
+    assert not list(tmp_path.rglob("started"))
+
+
 def test_the_payload_comes_before_what_the_container_or_the_setup_put_on_the_path(tmp_path):
-    setup = {"executor": "slurm", "setup": ["export PYTHONPATH=/site"]}
+    setup = {"setup": ["export PYTHONPATH=/site"]}
     run = tmp_path / "a b"
     (run / "bundle").mkdir(parents=True)
     local = scripts(["printenv", "PYTHONPATH"], cluster=setup, spec="qwen30b_moe.yaml")["local.sh"]
@@ -252,3 +278,19 @@ def test_the_payload_comes_before_what_the_container_or_the_setup_put_on_the_pat
     told |= {"LTRL_ATTEMPT": "2", "PATH": f"{tmp_path}:/usr/bin:/bin"}
     subprocess.run(["bash", run / "bundle" / "local.sh"], env=told, check=True)
     assert (run / "attempts/2/stdout.log").read_text() == f"{run}/bundle/payload.zip:/image\n"
+
+
+def test_mounts_are_looked_for_where_the_preflight_runs():
+    def looked_for(name, script, spec):
+        text = scripts(cluster=CLUSTERS[name], spec=spec)[script]
+        return [
+            word
+            for line in text.splitlines()
+            if "--nodes=2" in line
+            for word in shlex.split(line.rstrip(") |{"))
+            if "mount" in word
+        ]
+
+    assert looked_for("pyxis", "local.sh", "quickstart.yaml") == ["--mount=/c d"]  # the whole step is inside
+    assert looked_for("apptainer", "local.sh", "quickstart.yaml") == ["--mount=/a b"]  # only the driver is
+    assert looked_for("apptainer", "ray_node.sh", "qwen30b_moe.yaml") == ["--mount=/c d"]

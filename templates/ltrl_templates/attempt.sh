@@ -5,8 +5,26 @@ cd "$LTRL_RUN_DIR"
 
 # cause TEXT: why the attempt failed. The first to say it is right: what fails later fails because of it.
 cause() {
-  printf 'ltrl: %s\n' "$1" >&2
-  (set -o noclobber && printf '%s\n' "$1" >"$attempt/cause") 2>/dev/null || true
+  local text=$1 draft
+  draft=$attempt/.cause.$(hostname).$BASHPID
+  printf 'ltrl: %s\n' "$text" >&2 || true
+  if ! head -c 65536 /dev/zero >"$draft" 2>/dev/null; then
+    rm -f -- "$draft" "$attempt/ballast" # room for this one line
+    text="the disk of $LTRL_RUN_DIR is full: $text"
+  fi
+  if printf '%s\n' "$text" >"$draft" 2>/dev/null; then mv -n -- "$draft" "$attempt/cause" || true; fi
+  rm -f -- "$draft"
+}
+
+# ended STATUS: how what we are doing came to its end
+ended() {
+  if (( $1 == 137 )); then printf '%s was killed (SIGKILL), most likely for lack of memory' "$doing"; return; fi
+  printf '%s ended with status %s' "$doing" "$1"
+}
+
+# moment WHAT: notes when something was reached.
+moment() {
+  printf '%s %s\n' "$(date +%s.%N)" "$1" >>"$attempt/moments" || true
 }
 
 # first_gone PID...: waits until one of our children has ended; `gone` is its pid and `status` its exit status.
@@ -21,6 +39,8 @@ first_gone() {
       wait "$pid" || status=$?
       return
     done
+    each_round
     sleep 0.2 || true # a signal to the whole group ends it too
   done
 }
+each_round() { :; }

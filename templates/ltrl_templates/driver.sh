@@ -18,6 +18,7 @@ trap 'stop 130 "interrupted (SIGINT)"' INT
 
 start_driver() {
   doing='the driver'
+  moment 'driver started'
   set -m # a process group of its own: a signal to it reaches all its children
   {{ command }} >>"$attempt/stdout.log" 2>>"$attempt/stderr.log" &
   driver=$!

@@ -1,6 +1,7 @@
 doing='the environment of the cluster profile'
 {% for name, value in environment %}
-export {{ name }}={{ value }}
+export {{ name }}
+{{ name }}={{ value }}
 {% endfor %}
 # `module load` and `activate` scripts read variables that are not set
 doing='the setup of the cluster profile'

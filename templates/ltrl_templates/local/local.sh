@@ -9,19 +9,34 @@ doing='the start of the job'
 finish() {
   local status=$?
   trap '' TERM INT USR2
-  (( status == 0 )) || cause "$doing ended with status $status"
+  (( status == 0 )) || cause "$(ended "$status")"
+{% if not slurm %}
   printf '%s\n' "$status" >"$attempt/exit_status.$$" && mv -f -- "$attempt/exit_status.$$" "$attempt/exit_status"
+{% endif %}
 }
 trap finish EXIT
 exec </dev/null 2>>"$attempt/stderr.log" >>"$attempt/stdout.log"
+{% if not slurm %}
 [[ -e $attempt/job_id ]] || printf '%s\n' "${SUBMITIT_LOCAL_JOB_ID:-$$}" >"$attempt/job_id"
+{% endif %}
 
 {% include "driver.sh" %}
 
+{% if not slurm %}
 trap 'stop 124 "the time limit of the cluster profile was reached"' USR2
+{% endif %}
 
 {% include "environment.sh" %}
 
+{% if is_stage %}
+{% elif slurm %}
+host=${SLURMD_NODENAME:-$(hostname)}
+{% include "preflight.sh" %}
+
+{% else %}
+{% include "tracking.sh" %}
+
+{% endif %}
 start_driver
 first_gone "$driver"
 end_driver

@@ -8,6 +8,7 @@ set -euo pipefail
 index=$1 address=$2
 read -r -a hosts <<<"$LTRL_RAY_HOSTS"
 host=${hosts[index]}
+lost=75 # exit status when Ray or a node is gone, which another attempt may survive (EX_TEMPFAIL)
 if (( index == 0 )); then role='head'; else role=worker-$host; fi
 exec >>"$attempt/ray-$role.log" 2>&1 # until here the job's own log
 
@@ -17,7 +18,7 @@ ray='' session=''
 finish() {
   local status=$?
   trap '' TERM INT # told again while cleaning up, this must not end half-way
-  (( status == 0 || status == 143 )) || cause "$doing ended with status $status on $host"
+  (( status == 0 || status == 143 )) || cause "$(ended "$status") on $host"
   # Ray's own logs are on this node only; they matter when something failed
   if (( status != 0 && status != 143 )) && [[ -d $session/session_latest/logs ]]; then
     { mkdir -p "$attempt/ray-logs" && cp -rL -- "$session/session_latest/logs" "$attempt/ray-logs/$host"; } || true
@@ -55,7 +56,20 @@ missing() {
   printf '%s' "${found[*]}"
 }
 
+# A driver may wait for ever for a node that is gone. Slurm takes minutes to notice one, Ray less than one.
+look_at=0
+each_round() {
+  local absent
+  if (( index > 0 || SECONDS < look_at )) || [[ -z $driver || -n $reaper ]]; then return 0; fi
+  absent=$(missing)
+  look_at=$((SECONDS + 10))
+  if [[ -n $absent && $absent != "${hosts[0]}"* ]]; then # without the first one it is Ray that does not answer
+    stop "$lost" "lost while the driver ran: $absent"
+  fi
+}
+
 run_head() {
+  moment 'Ray started'
   start_ray --head --port="$LTRL_RAY_PORT" --temp-dir="$session" --dashboard-port="$((LTRL_RAY_PORT + 7))"
   local absent
   until absent=$(missing); [[ -z $absent ]]; do
@@ -65,17 +79,18 @@ run_head() {
     fi
     if (( SECONDS > deadline )); then
       cause "after $deadline s these of {{ num_nodes }} nodes with {{ gpus_per_node }} GPUs are missing in Ray: $absent"
-      exit 1
+      exit "$lost"
     fi
-    sleep 0.5 || true # a signal to the whole group ends it too
+    sleep 0.2 || true # a signal to the whole group ends it too
   done
+  moment 'Ray ready'
   printf 'ltrl: Ray has {{ num_nodes }} nodes with {{ gpus_per_node }} GPUs each after %s s\n' "$SECONDS"
   export RAY_ADDRESS=$LTRL_RAY_HEAD:$LTRL_RAY_PORT
   start_driver
   first_gone "$driver" "$ray"
   if [[ $gone == "$ray" ]]; then
     ray=''
-    stop 1 "Ray's head on $host ended with status $status while the driver ran; see ray-head.log"
+    stop "$lost" "Ray's head on $host ended with status $status while the driver ran; see ray-head.log"
     first_gone "$driver"
   fi
   end_driver
@@ -87,20 +102,24 @@ run_worker() {
   until (exec 3<>"/dev/tcp/$LTRL_RAY_HEAD/$LTRL_RAY_PORT") 2>/dev/null; do
     if (( SECONDS > deadline )); then
       cause "$host cannot reach Ray's head at $LTRL_RAY_HEAD:$LTRL_RAY_PORT after $deadline s"
-      exit 1
+      exit "$lost"
     fi
     sleep 0.2 || true # a signal to the whole group ends it too
   done
   start_ray --address="$LTRL_RAY_HEAD:$LTRL_RAY_PORT"
-  doing='Ray'
   first_gone "$ray"
-  exit "$((status ? status : 1))"
+  cause "Ray ended with status $status on $host"
+  exit "$lost"
 }
 
 {% include "environment.sh" %}
 
+{% if not is_stage %}
+{% include "preflight.sh" %}
+
+{% endif %}
 # On a disk of the node; the names of Ray's sockets below it must stay under 108 bytes.
-session=${LTRL_NODE_TMP:-/tmp}/ltrl-ray-$SLURM_JOB_ID
+session=$node_tmp/ltrl-ray-$SLURM_JOB_ID
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 RAY_USAGE_STATS_ENABLED=0 AUTOSCALER_UPDATE_INTERVAL_S=1
 deadline=${LTRL_RAY_DEADLINE_SECONDS:-1800}
 if (( index == 0 )); then run_head; else run_worker; fi

@@ -1,0 +1,320 @@
+"""All cells of a sweep in one go: an array job of Slurm, or one after another on this machine.
+
+A cell is an ordinary run, with a directory and a bundle of its own; what belongs to the sweep is beside them, in a
+directory with the sweep's id. A cell runs once: its fingerprint finds the run that it has already, whatever its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ltrl import jobs, render, slurm, state, turns
+from ltrl import submit as launcher
+from ltrl.bundle import SWEEP, Bundle, SweepBundle
+from ltrl.errors import Code, LtrlError, fail, raise_if_any
+from ltrl.stages import run_of, stage_of
+from ltrl.state import Run, State
+from ltrl.submit import Request
+
+__all__ = ["Array", "CellRun", "Submission", "Sweep", "cancel", "find", "is_sweep", "read", "request", "submit"]
+
+WRITERS = 32
+"""Run directories that are written at the same time: a disk makes many writes last in the time of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellRun:
+    """A cell and what has become of it."""
+
+    name: str
+    values: Mapping[str, Any]
+    path: Path
+    """Its run directory, whether it is there or not."""
+    run: Run | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A cell that may be launched."""
+
+    bundle: Bundle
+    values: Mapping[str, Any]
+    path: Path
+    group: Literal["new", "running", "complete", "failed"]
+    stages: tuple[str, ...]
+    """Those that a submission launches."""
+
+    @property
+    def name(self) -> str:
+        return self.bundle.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep that was submitted."""
+
+    id: str
+    path: Path
+    cells: tuple[CellRun, ...]
+    is_led: bool
+    """Whether somebody on this machine still launches cells of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Exactly the array job that is going to be submitted."""
+
+    script: Path
+    text: str
+    """Of the script."""
+    mark: str
+    argv: tuple[str, ...]
+    requests: tuple[Request, ...]
+    """Of the runs, in the order of the array's tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a submission of a sweep did, by the names of the cells."""
+
+    sweep: Sweep
+    launched: tuple[str, ...]
+    waiting: tuple[str, ...]
+    """To be launched on this machine when those before them are over."""
+    running: tuple[str, ...]
+    complete: tuple[str, ...]
+    failed: tuple[str, ...]
+    """Left alone: `resume_failed` launches them again."""
+
+
+def submit(
+    bundles: SweepBundle, *, project: Path, resume_failed: bool = False, at_once: int | None = None
+) -> Submission:
+    """Launches the cells that have no run yet, or with `resume_failed` those whose runs ended short of their targets.
+
+    Raises LtrlError like `submit.submit`.
+    """
+    launcher.check_environment(bundles.cells[0])
+    home = _home(bundles, project)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise state.unwritable(error, home) from None
+    with state.locked(home):
+        launcher.check_turns(home)
+        found = _find(bundles, project)
+        state.write_json(home / SWEEP, _record(bundles.id, found))
+        chosen = [cell for cell in found if cell.group == ("failed" if resume_failed else "new")]
+        at_once = at_once or bundles.at_once
+        is_local = bundles.cells[0].plan["launch"]["executor"] == "local"
+        if chosen and is_local:
+            chains = [[turns.Turn(str(c.bundle.path), str(c.path), s) for s in c.stages] for c in chosen]
+            turns.start(home, project=project, chains=chains, at_once=at_once or 1)
+        elif chosen:
+            _launch(home, bundles.id, chosen, project=project, at_once=at_once)
+    names = {group: tuple(c.name for c in found if c.group == group) for group in ("running", "complete", "failed")}
+    launched = tuple(cell.name for cell in chosen)
+    return Submission(
+        sweep=read(home),
+        launched=() if is_local else launched,
+        waiting=launched if is_local else (),
+        running=names["running"],
+        complete=names["complete"],
+        failed=() if resume_failed else names["failed"],
+    )
+
+
+def request(
+    bundles: SweepBundle, *, project: Path, resume_failed: bool = False, at_once: int | None = None
+) -> Array | tuple[Request, ...]:
+    """What `submit` would launch first: an array job, or on this machine the jobs in turn; writes nothing.
+
+    Raises LtrlError when there is nothing to launch.
+    """
+    group = "failed" if resume_failed else "new"
+    chosen = [cell for cell in _find(bundles, project) if cell.group == group]
+    if not chosen:
+        what = "failed" if resume_failed else "is new"
+        raise fail(Code.SWEEP, f"no cell of `{bundles.id}` {what}", hint=f"`ltrl status {bundles.id}` shows them")
+    if bundles.cells[0].plan["launch"]["executor"] == "local":
+        return tuple(_request(cell, project, stage) for cell in chosen for stage in cell.stages)
+    asked = [_request(cell, project, chosen[0].stages[0]) for cell in chosen]
+    return _array(_home(bundles, project), bundles.id, asked, chosen[0], at_once=at_once or bundles.at_once)
+
+
+def find(name: str, *, project: Path) -> Sweep | None:
+    """A sweep by its id, the beginning of it as far as `-sweep`, or its directory; None when there is none."""
+    if "/" in name:
+        return read(Path(name).absolute()) if is_sweep(Path(name)) else None
+    roots = {project / "runs", *(path.parent for path in state.Index().rows())}
+    homes = [path.parent for root in roots for path in root.glob(f"*/{SWEEP}")]
+    exact = [path for path in homes if path.name == name]
+    close = exact or [path for path in homes if "-sweep" in name and path.name.startswith(name)]
+    return read(close[0]) if len(close) == 1 else None
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a directory is that of a submitted sweep."""
+    return (path / SWEEP).is_file() and not state.is_run(path)
+
+
+def read(home: Path) -> Sweep:
+    """A sweep from its directory; its runs as they were when somebody looked last."""
+    try:
+        data = json.loads((home / SWEEP).read_bytes())
+        cells = []
+        for cell in data["cells"]:
+            path = home.parent / cell["run"]
+            run = state.read_run(path) if state.is_run(path) else None
+            cells.append(CellRun(cell["name"], cell["values"], path, run))
+        return Sweep(data["id"], home, tuple(cells), turns.is_alive(home))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise fail(Code.UNKNOWN_RUN, f"`{home}` is not the directory of a sweep: {error}") from None
+
+
+def cancel(sweep: Sweep) -> tuple[Run, ...]:
+    """Ends the jobs of all cells, and launches no more; returns the runs that had one."""
+    turns.stop(sweep.path)
+    runs = [run for cell in sweep.cells for run in state.all_runs(cell.path)]
+    ended, trouble = jobs.cancel([r for r in jobs.observe(runs) if r.latest and not r.latest.state.is_finished])
+    raise_if_any(trouble)
+    return tuple(ended)
+
+
+def _home(bundles: SweepBundle, project: Path) -> Path:
+    return launcher.run_dir_of(bundles.cells[0], project).parent / bundles.id
+
+
+def _find(bundles: SweepBundle, project: Path) -> list[_Cell]:
+    """Every cell and how it does; asks the scheduler once. A run with the same fingerprint is the cell's, whatever its
+    name.
+    """
+    root = launcher.run_dir_of(bundles.cells[0], project).parent
+    wanted = {bundle.fingerprint[:8] for bundle in bundles.cells}
+    known: dict[str, Path] = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if any(part in wanted for part in path.name.split("-")) and state.is_run(path):
+            known.setdefault(state.read_run(path).fingerprint, path)
+    observed: dict[Path, list[Run]] = {}
+    for run in jobs.observe(run for path in known.values() for run in state.all_runs(path)):
+        observed.setdefault(run_of(run.path), []).append(run)
+    found = []
+    for bundle, values in zip(bundles.cells, bundles.values, strict=True):
+        path = known.get(bundle.fingerprint, root / bundle.name)
+        found.append(_cell(bundle, values, path, observed.get(path, [])))
+    return found
+
+
+def _cell(bundle: Bundle, values: Mapping[str, Any], path: Path, observed: list[Run]) -> _Cell:
+    try:
+        stages = launcher.remaining(bundle, observed)
+    except LtrlError as error:
+        if error.diagnostics[0].code is not Code.RUN_BUSY:
+            raise
+        return _Cell(bundle, values, path, "running", ())
+    was_tried = any(run.latest is not None and stage_of(run.path) in stages for run in observed)
+    return _Cell(bundle, values, path, "complete" if not stages else "failed" if was_tried else "new", stages)
+
+
+def _record(sweep_id: str, found: Iterable[_Cell]) -> dict[str, Any]:
+    cells = [{"name": cell.name, "values": dict(cell.values), "run": cell.path.name} for cell in found]
+    return {"format": 1, "id": sweep_id, "cells": cells}
+
+
+def _request(cell: _Cell, project: Path, stage: str, *, after: str | None = None) -> Request:
+    return launcher.make_request(cell.bundle, project, cell.path, stage, after=after)
+
+
+def _launch(home: Path, sweep_id: str, cells: Iterable[_Cell], *, project: Path, at_once: int | None) -> None:
+    """One array job for each stage; the second job of a cell waits for its first alone (`aftercorr`).
+
+    Cells whose scripts ask for different machines, or that begin with another stage, are in an array of their own.
+    """
+    groups: dict[tuple[Any, ...], list[_Cell]] = {}
+    for cell in cells:
+        asked = (render.options_of(_text(cell.bundle, stage)) for stage in cell.stages)
+        shape = [tuple(line for line in options if "--job-name=" not in line) for options in asked]
+        groups.setdefault((cell.stages, *shape), []).append(cell)
+    for (stages, *_), members in groups.items():
+        after = None
+        for stage in stages:
+            after = _launch_array(home, sweep_id, members, stage, project=project, at_once=at_once, after=after)
+
+
+def _launch_array(
+    home: Path,
+    sweep_id: str,
+    cells: list[_Cell],
+    stage: str,
+    *,
+    project: Path,
+    at_once: int | None,
+    after: str | None,
+) -> str:
+    """Submits one array job; returns its id."""
+    asked = [_request(cell, project, stage, after=after and f"{after}_{i}") for i, cell in enumerate(cells)]
+    array = _array(home, sweep_id, asked, cells[0], at_once=at_once, after=after)
+
+    def prepared(task: int, cell: _Cell, one: Request) -> Run:
+        with launcher.held(cell.path, fresh=False):
+            run = launcher.prepare_run(cell.bundle, one, sweep=sweep_id)
+            return state.add_attempt(run, launcher.attempt_of(one, mark=f"{array.mark}_{task}"))
+
+    def changed(run: Run, one: Request, changes: dict[str, Any]) -> Run:
+        return state.change_attempt(run, one.attempt, **changes)
+
+    tasks = range(len(cells))
+    with ThreadPoolExecutor(WRITERS) as pool:
+        made = list(pool.map(prepared, tasks, cells, asked))
+    state.Index().add(*(run.path for run in made))
+    try:
+        array.script.parent.mkdir(parents=True)
+        array.script.write_text(array.text, encoding="utf-8")
+    except OSError as error:
+        raise state.unwritable(error, array.script) from None
+    try:
+        job_id = slurm.submit(array.argv, array.text, folder=array.script.parent, clients=asked[0].clients)
+    except LtrlError as error:
+        refused = {"state": State.FAILED, "reason": str(error), "ended": state.now()}
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(changed, made, asked, [refused] * len(cells)))
+        raise
+    pending = [{"state": State.PENDING, "job_id": f"{job_id}_{i}"} for i in tasks]
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(changed, made, asked, pending))
+    return job_id
+
+
+def _array(
+    home: Path, sweep_id: str, asked: list[Request], first: _Cell, *, at_once: int | None, after: str | None = None
+) -> Array:
+    folder = home / "submissions"
+    number = max((int(p.name) for p in folder.glob("[0-9]*")), default=0) + 1
+    text = render.array_script(
+        _text(first.bundle, asked[0].stage),
+        name=sweep_id,
+        runs=[(str(one.run_dir), one.run_id, one.attempt, one.environment["LTRL_MARK"]) for one in asked],
+        at_once=at_once,
+    )
+    script, mark = folder / str(number) / "array.sbatch", jobs.mark(home, number)
+    kept = ("LTRL_PROJECT_DIR", "PATH")
+    words = slurm.argv(
+        script,
+        text=text,
+        directory=home,
+        log=f"submissions/{number}/%a.log",
+        mark=mark,
+        variables={name: value for name, value in asked[0].environment.items() if name in kept},
+        after=after and f"aftercorr:{after}",
+        clients=asked[0].clients,
+    )
+    return Array(script, text, mark, words, tuple(asked))
+
+
+def _text(bundle: Bundle, stage: str) -> str:
+    return bundle.read(f"{launcher.script_folder(stage)}job.sbatch")

@@ -1,0 +1,145 @@
+"""Commands about many runs: compare, and what submit, status and cancel do with a sweep."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ltrl.array import Sweep
+    from ltrl.bundle import SweepBundle
+    from ltrl.runs import Status
+    from ltrl.state import Run
+
+__all__ = ["cancel_sweep", "compare", "find_sweep", "show_sweep", "submit_sweep", "watch_sweep"]
+
+PAUSE_S = 1.0
+
+
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN|SWEEP...", help="Ids, beginnings of them, directories.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show in which fields runs differ and what came of them, the best reward first."""
+    from ltrl import compare as comparer
+    from ltrl import runs
+    from ltrl.cli import show
+    from ltrl.cli.show import sweep as views
+    from ltrl.project import root
+
+    found: dict[Path, Run] = {}
+    for name in names:
+        sweep = find_sweep(name)
+        several = [c.run for c in sweep.cells if c.run] if sweep else [runs.find_run(name, project=root(Path.cwd()))]
+        found |= {run.path: run for run in several}
+    made = comparer.compare(runs.statuses(found.values()))
+    show.json_(views.comparison_json(made)) if as_json else views.comparison(made)
+
+
+def find_sweep(name: str | None) -> Sweep | None:
+    """The submitted sweep that a name means; None when it means none."""
+    from ltrl import array
+    from ltrl.project import root
+
+    return array.find(name, project=root(Path.cwd())) if name else None
+
+
+def submit_sweep(
+    bundles: SweepBundle,
+    project: Path,
+    *,
+    resume_failed: bool,
+    at_once: int | None,
+    dry_run: bool,
+    test_only: bool,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Launches the cells of a compiled sweep, or shows what would be."""
+    from dataclasses import asdict
+
+    from ltrl import array
+    from ltrl.cli import runs as run_commands
+    from ltrl.cli import show
+    from ltrl.cli.show import sweep as views
+
+    if dry_run or test_only:
+        asked = array.request(bundles, project=project, resume_failed=resume_failed, at_once=at_once)
+        if test_only:
+            first = asked.requests[0] if isinstance(asked, array.Array) else asked[0]
+            argv = asked.argv if isinstance(asked, array.Array) else ()
+            run_commands.ask_start(argv, bundles.cells[0], as_json, clients=first.clients)
+        elif isinstance(asked, array.Array):
+            show.json_(show.plain(asdict(asked))) if as_json else views.array(asked)
+        elif as_json:
+            show.json_([show.plain(asdict(one)) for one in asked])
+        else:
+            for one in asked:
+                run_commands.show_request(one, bundles.cells[0])
+        return
+    done = array.submit(bundles, project=project, resume_failed=resume_failed, at_once=at_once)
+    if not as_json:
+        views.submission(done)
+    if watch:
+        watch_sweep(done.sweep.path, as_json=as_json)
+    elif as_json:
+        names = {what: list(getattr(done, what)) for what in ("launched", "waiting", "running", "complete", "failed")}
+        show.json_({"sweep": done.sweep.id, "path": str(done.sweep.path), **names})
+    else:
+        show.out(done.sweep.id)
+
+
+def show_sweep(sweep: Sweep, *, as_json: bool) -> None:
+    """Shows the cells of a sweep."""
+    from ltrl.cli import show
+    from ltrl.cli.show import sweep as views
+
+    rows = _rows(sweep)
+    show.json_(views.cells_json(sweep, rows)) if as_json else views.cells(sweep, rows)
+
+
+def watch_sweep(home: Path, *, as_json: bool) -> None:
+    """Follows a sweep until nothing of it runs or waits; exit status 3 when a cell did not succeed."""
+    from ltrl import array
+    from ltrl.cli import show
+    from ltrl.cli.show import sweep as views
+    from ltrl.state import State
+
+    said = ""
+    try:
+        while True:
+            sweep = array.read(home)
+            rows = _rows(sweep)
+            if (now := views.counts(sweep, rows)) != said:
+                show.note(f"{sweep.id}: {now}")
+                said = now
+            if not sweep.is_led and all(row.state.is_finished for row in rows.values()):
+                break
+            time.sleep(PAUSE_S)
+    except KeyboardInterrupt:
+        show.note(f"\n`{home.name}` goes on; `ltrl status {home.name}` shows it, `ltrl cancel {home.name}` ends it")
+        raise typer.Exit(0) from None
+    show_sweep(sweep, as_json=as_json)
+    if len(rows) < len(sweep.cells) or any(row.state is not State.COMPLETED for row in rows.values()):
+        raise typer.Exit(3)
+
+
+def cancel_sweep(sweep: Sweep, *, as_json: bool) -> None:
+    """Ends all jobs of a sweep and launches no more."""
+    from ltrl import array
+    from ltrl.cli import show
+
+    ended = array.cancel(sweep)
+    if not as_json:
+        show.note(f"told {len(ended)} jobs to end" if ended else "nothing of it runs")
+    show_sweep(array.read(sweep.path), as_json=as_json)
+
+
+def _rows(sweep: Sweep) -> dict[str, Status]:
+    from ltrl import runs
+
+    found = [cell.run for cell in sweep.cells if cell.run]
+    return {Path(row.path).name: row for row in runs.statuses(found)}

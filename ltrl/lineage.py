@@ -1,0 +1,156 @@
+"""Which checkpoints a run may go on from: its own, while it learns what they learned; another run's, as a fork.
+
+Beside the checkpoints lies what they learned from: the fingerprint and every field that it stands for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltrl import bundle as bundles
+from ltrl import state
+from ltrl.backend import Grade
+from ltrl.bundle import Bundle
+from ltrl.errors import Code, LtrlError, fail
+from ltrl.resolve import graded
+from ltrl.spec import Experiment
+from ltrl.state import Run
+
+__all__ = ["Fork", "begin_from", "changes", "check", "fork", "record"]
+
+RECORD = "ltrl-experiment.json"
+"""In the directory of checkpoints."""
+
+SMALL_BYTES = 1 << 20
+"""Files below are copied, larger ones linked: weights are never changed in place, notes beside them may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A checkpoint that a new run begins with."""
+
+    run: Run
+    step: int
+    directory: Path
+
+    def __str__(self) -> str:
+        return f"{self.run.path}@{self.step}"
+
+
+def record(run: Path, bundle: Bundle) -> None:
+    """Writes down what the checkpoints of a run learn from; equal contents are left alone."""
+    text = json.dumps({"fingerprint": bundle.fingerprint, "fields": _learned(bundle)}, indent=1, sort_keys=True) + "\n"
+    path = run / "checkpoints" / RECORD
+    with suppress(FileNotFoundError):
+        if path.read_text(encoding="utf-8") == text:
+            return
+    draft = path.with_name(f".{RECORD}.{secrets.token_hex(4)}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def check(run: Run, bundle: Bundle) -> None:
+    """Raises LtrlError, RESUME_REFUSED, when a bundle learns something else than the checkpoints of a run."""
+    known, fields = _recorded(run)
+    if known == run.fingerprint == bundle.fingerprint:
+        return
+    found = changes(fields, _learned(bundle)) if fields else ()
+    listed = "; ".join(f"`{path}` {old} → {new}" for path, old, new in found)
+    reason = listed or f"its fingerprint is {known[:8]}, the bundle's is {bundle.fingerprint[:8]}"
+    step = state.last_checkpoint(run.path)
+    fork_it = (
+        f"`ltrl submit SPEC --fork {run.id}{'' if step is None else f'@{step}'}` begins a new run with its weights"
+    )
+    hint = (
+        f"{fork_it}, `--fresh` one from the beginning" if step is not None else "`ltrl submit --fresh` starts a new run"
+    )
+    raise fail(Code.RESUME_REFUSED, f"`{run.id}` learned from something else: {reason}", hint=hint)
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """(field, old, new) of every field that differs, as JSON; a field that is not there is `unset`."""
+    return tuple(
+        (path, _shown(old, path), _shown(new, path))
+        for path in sorted({*old, *new})
+        if old.get(path, _MISSING) != new.get(path, _MISSING)
+    )
+
+
+def fork(run: Run, step: int | None) -> Fork:
+    """The checkpoint of a run, by default its newest; raises LtrlError when there is none."""
+    steps = state.checkpoints(run.path)
+    if not steps:
+        raise fail(Code.UNKNOWN_CHECKPOINT, f"`{run.id}` has no complete checkpoint")
+    chosen = max(steps) if step is None else step
+    if chosen not in steps:
+        listed = ", ".join(str(s) for s in sorted(steps))
+        raise fail(Code.UNKNOWN_CHECKPOINT, f"`{run.id}` has no checkpoint of step {chosen}", hint=f"it has {listed}")
+    return Fork(run, chosen, steps[chosen])
+
+
+def begin_from(chosen: Fork, run: Path, bundle: Bundle) -> None:
+    """Puts a checkpoint of another run into a new one: linked where the disk can, copied otherwise, never moved.
+
+    Raises LtrlError, FORK_REFUSED, when the bundle cannot go on from it.
+    """
+    source = chosen.run
+    model = _recorded(source)[1].get("model.base")
+    wanted = bundle.resolved["spec"]["model"]["base"]
+    engine = str(bundle.plan["engine"])
+    if source.engine != engine:
+        raise fail(Code.FORK_REFUSED, f"a checkpoint of `{source.engine}` cannot be read by `{engine}`")
+    if model is not None and model != wanted:
+        raise fail(Code.FORK_REFUSED, f"the checkpoint is one of `{model}`, the spec trains `{wanted}`")
+    if chosen.step >= int(bundle.plan["steps"]):
+        message = f"the checkpoint is of step {chosen.step}, the target is step {bundle.plan['steps']}: nothing is left"
+        raise fail(Code.FORK_REFUSED, message, hint="a larger `algorithm.steps`")
+    target = run / "checkpoints" / chosen.directory.name
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    shutil.copytree(chosen.directory, draft, copy_function=_link, symlinks=True)
+    info_file = draft / "training_info.json"
+    info = json.loads(info_file.read_bytes())
+    if "fingerprint" in info:  # an engine that checks it by itself
+        info_file.write_text(json.dumps({**info, "fingerprint": bundle.fingerprint}) + "\n", encoding="utf-8")
+    draft.rename(target)
+
+
+_MISSING = object()
+
+
+def _shown(fields: dict[str, Any], path: str) -> str:
+    return json.dumps(fields[path], ensure_ascii=False) if path in fields else "unset"
+
+
+def _learned(bundle: Bundle) -> dict[str, Any]:
+    """Every field that changes what is learned, as the fingerprint sees them."""
+    spec = Experiment.model_validate_json(json.dumps(bundle.resolved["spec"]))
+    found = {path: value for path, grade, value in graded(spec) if grade is Grade.NEW_RUN}
+    return dict(json.loads(json.dumps(found)))
+
+
+def _recorded(run: Run) -> tuple[str, dict[str, Any]]:
+    """Fingerprint and fields of a run's checkpoints; from its bundle where an older ltrl wrote neither."""
+    try:
+        data = json.loads((run.path / "checkpoints" / RECORD).read_bytes())
+        return str(data["fingerprint"]), dict(data["fields"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        return run.fingerprint, _learned(bundles.read(run.path / "bundle"))
+    except (LtrlError, ValueError, KeyError):
+        return run.fingerprint, {}
+
+
+def _link(source: str, target: str) -> None:
+    if Path(source).stat().st_size > SMALL_BYTES:
+        with suppress(OSError):  # another disk, or one without links
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)

@@ -1,0 +1,148 @@
+"""A job of four nodes with a real Ray of 32 logical GPUs, and the loss of each of its parts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import up
+from launching import make_bundle, stand_in, until
+
+from ltrl import preflight, runs, state
+from ltrl import submit as launcher
+from ltrl.state import State
+
+pytestmark = pytest.mark.slurm
+BIN = str(Path(sys.executable).parent)
+LIGHT = {"RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION": "0.01", "RAY_enable_worker_prestart": "0"}
+
+
+def start(project, *arguments, setup=(), environment=None):
+    cluster = {
+        "executor": "slurm",
+        "nodes": 4,
+        "gpus_per_node": 8,
+        "minutes": 30,
+        "setup": [f"PATH={BIN}:$PATH", *setup],
+        "environment": {**LIGHT, "LTRL_NODE_TMP": "/tmp/ray", **(environment or {})},
+        "preflight": {"min_free_disk_gb": 0.1},
+    }
+    bundle = make_bundle(
+        project, stand_in("--ray", *arguments, steps=12), cluster=cluster, spec="qwen30b_moe.yaml", steps=12
+    )
+    return launcher.submit(bundle, project=project)
+
+
+def now(run):
+    return runs.status(state.read_run(run.path))
+
+
+def attempt(run, number):
+    """An attempt when the next one has followed it."""
+    until(lambda: now(run).attempt > number, 240)
+    return state.read_run(run.path).attempts[number - 1]
+
+
+def said(run, number):
+    """What an attempt's driver printed about its start."""
+    path = run.attempt_dir(number) / "stdout.log"
+    lines = until(lambda: path.exists() and len(found := path.read_text().splitlines()) > 2 and found, 240)
+    return json.loads(lines[0]), json.loads(lines[1])
+
+
+def newest(run):
+    """The number of the newest attempt when its driver has begun to train."""
+
+    def begun():
+        number = len(state.read_run(run.path).attempts)
+        path = run.attempt_dir(number) / "moments"
+        return path.exists() and " training" in path.read_text() and number
+
+    return until(begun, 240)
+
+
+def saved(run, step):
+    until(lambda: (state.last_checkpoint(run.path) or 0) >= step, 120)
+
+
+def kill(run, node, program):
+    """Kills a process of the job on one node, by its number."""
+    wanted = {f"LTRL_RUN_DIR={run.path}".encode(), f"SLURMD_NODENAME={node}".encode()}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            found = path.joinpath("environ").read_bytes().split(b"\0"), path.joinpath("cmdline").read_bytes()
+        except OSError:
+            continue
+        if wanted <= {*found[0]} and found[1].split(b"\0")[0].endswith(program):
+            os.kill(int(path.name), signal.SIGKILL)
+            return time.monotonic()
+    raise AssertionError(f"no {program!r} on {node}")
+
+
+@pytest.mark.faults
+def test_a_run_of_four_nodes_survives_the_loss_of_each_part_and_reaches_its_target(slurm, tmp_path):
+    run = start(tmp_path, "--seconds", "1")
+
+    told, cluster = said(run, 1)
+    module = f"{run.path}/bundle/payload.zip/ltrl/__init__.py"  # on every node, though ltrl is installed here too
+    everywhere = [[f"node{i}", module, "0,1,2,3,4,5,6,7"] for i in (1, 2, 3, 4)]
+    assert (told["from"], cluster) == (0, {"gpus": 32, "nodes": everywhere})
+    assert [r.node for r in preflight.reports(run.attempt_dir(1)) if r.first_failure is None] == [
+        "node1",
+        "node2",
+        "node3",
+        "node4",
+    ]
+    saved(run, 2)
+    began = kill(run, "node3", b"raylet")
+    lost = attempt(run, 1)
+    assert time.monotonic() - began < 20
+    assert (lost.state, lost.reason) == (State.FAILED, "Ray ended with status 1 on node3")
+
+    told, _ = said(run, 2)
+    assert told["from"] >= 2
+    saved(run, told["from"] + 2)
+    began = kill(run, "node1", b"gcs_server")
+    lost = attempt(run, 2)
+    assert time.monotonic() - began < 20
+    reason = "Ray's head on node1 ended with status 1 while the driver ran; see ray-head.log"
+    assert (lost.state, lost.reason) == (State.FAILED, reason)
+
+    told, _ = said(run, 3)
+    saved(run, told["from"] + 2)
+    (run.path / "hold").touch()
+    os.kill(int((slurm / "run" / "node4.pid").read_text()), signal.SIGKILL)  # slurmd and everything on that node
+    until(lambda: now(run).state is State.PENDING, 90)  # Slurm has noticed, and waits for four nodes
+    (run.path / "hold").unlink()
+    up(slurm)
+    lost = attempt(run, 3)
+    assert lost.state in (State.NODE_FAIL, State.PREEMPTED, State.FAILED)  # whether Slurm or Ray was first
+    assert lost.reason in (
+        "a node was lost; Slurm started the job again",
+        "preempted, or a node was taken away; Slurm started the job again",
+        "lost while the driver ran: node4",
+    )
+
+    back = newest(run)  # not always the fourth: Slurm may take a node that was away from the job once more
+    saved(run, said(run, back)[0]["from"] + 1)
+    subprocess.run(["scancel", "--batch", "--signal=USR2", now(run).job_id], check=True)
+    assert attempt(run, back).state is State.TIMEOUT
+
+    row = until(lambda: (r := now(run)).state.is_finished and r, 240)
+    assert (row.state, row.reason, row.step, row.attempt) == (State.COMPLETED, None, 12, back + 1)
+    assert said(run, back + 1)[0]["from"] >= 7
+    lines = [line for path in run.path.glob("logs/*/metrics.jsonl") for line in path.read_text().splitlines()]
+    assert sorted({json.loads(line)["step"] for line in lines}) == list(range(1, 13))
+
+
+@pytest.mark.faults
+def test_a_worker_that_never_comes_is_named(slurm, tmp_path):
+    stuck = "if [[ ${index:-} == 2 ]]; then ray() { sleep 600; }; fi"
+    run = start(tmp_path, setup=[stuck], environment={"LTRL_RAY_DEADLINE_SECONDS": "30"})
+    reason = "after 30 s these of 4 nodes with 8 GPUs are missing in Ray: node3"
+    assert (attempt(run, 1).state, attempt(run, 1).reason) == (State.FAILED, reason)
+    runs.cancel(state.read_run(run.path))

@@ -1,0 +1,136 @@
+"""Stages of a run: which there are, what they get, and the exports of the built-in engines."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import SPECS, make_bundle, make_plan
+
+from ltrl import compile, plan, render
+from ltrl.backend import Stage
+from ltrl.errors import Code, LtrlError
+from ltrl_backends.nemo_rl.export import command, main, newest_checkpoint
+
+
+def planned(stages, *sets, cluster=None, spec="quickstart.yaml"):
+    asked = [f"stages={json.dumps(stages)}", *sets]
+    return compile.prepare(SPECS / spec, sets=asked, cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (["convert", "train"], "`local` has no stage `convert`"),
+        (["train", "train"], "the stage `train` is named twice"),
+        (["export", "train"], "the stage `train` comes before `export`"),
+        ([], "`stages` has 0 items, expected at least 1"),
+    ],
+)
+def test_stages_that_an_engine_does_not_have_are_refused_where_they_stand(stages, message):
+    with pytest.raises(LtrlError) as caught:
+        planned(stages)
+    [found] = caught.value.diagnostics
+    assert found.message == message
+    assert found.position is not None
+    if found.code is Code.STAGE:
+        assert found.hint == "its stages, in order: `train`, `export`"
+
+
+def test_a_stage_gets_what_the_profile_says_or_what_its_engine_thinks(tmp_path):
+    assert [(s.name, s.minutes, s.nodes) for s in planned(["train", "export"]).stages] == [("export", 10, 1)]
+    profile = tmp_path / "p.yaml"
+    profile.write_text("kind: cluster\nexecutor: local\nstages: {export: {minutes: 3}, other: {nodes: 9}}\n")
+    made = planned(["train", "export"], cluster=str(profile))
+    assert [(s.name, s.minutes) for s in made.stages] == [("export", 3)]
+    assert made.to_json()["stages"] == ["train", "export"]
+    assert planned(["train"]).resolved.fingerprint == made.resolved.fingerprint
+
+
+def test_the_scripts_of_a_stage_ask_for_its_own_machines_and_see_the_run():
+    stage = Stage("export", ("python", "a b"), nodes=1, gpus_per_node=2, minutes=7)
+    container = {"runtime": "pyxis", "image": "x"}
+    slurm = {"segment": 2}
+    cluster = {"executor": "slurm", "nodes": 4, "gpus_per_node": 8, "container": container, "slurm": slurm}
+    made = make_plan(["true"], cluster=cluster, stages=(stage,), spec="qwen30b_moe.yaml")
+    files = {a.path: a.text for a in render.scripts(made)}
+    own = ["stages/export/job.sbatch", "stages/export/local.sh"]
+    assert sorted(files) == ["job.sbatch", "local.sh", "ray_node.sh", *own]
+    job = files["stages/export/job.sbatch"]
+    assert [line for line in job.splitlines() if line.startswith("#SBATCH")] == [
+        "#SBATCH --job-name=trial-export",
+        "#SBATCH --nodes=1",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --time=7",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --requeue",
+        "#SBATCH --gres=gpu:2",
+        "#SBATCH --exclusive",
+        "#SBATCH --mem=0",
+    ]
+    assert '--container-mounts="${LTRL_RUN_DIR%/stages/*}":"${LTRL_RUN_DIR%/stages/*}",' in job
+    assert '--container-workdir="$LTRL_RUN_DIR"' in job
+    local = files["stages/export/local.sh"]
+    assert "python 'a b'" in local
+    assert 'export PYTHONPATH="$LTRL_RUN_DIR"/../../bundle/payload.zip' in local
+
+
+def test_a_stage_in_a_container_sees_the_run_it_belongs_to(tmp_path):
+    """The words are run, with a stand-in for docker that tells its mounts."""
+    stage = Stage("export", ("true",))
+    cluster = {"container": {"runtime": "docker", "image": "img"}}
+    bundle = make_bundle(tmp_path, cluster=cluster, stages=(stage,))
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    docker.chmod(0o755)
+    run = tmp_path / "stages" / "a run"  # `stages` in the project's own path is left alone
+    (run / "stages" / "export").mkdir(parents=True)
+    told = {"LTRL_RUN_DIR": f"{run}/stages/export", "LTRL_PROJECT_DIR": "/p", "LTRL_ATTEMPT": "1"}
+    told |= {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["bash", bundle.path / "stages" / "export" / "local.sh"], env=told, check=True)
+    said = (run / "stages/export/attempts/1/stdout.log").read_text().splitlines()
+    assert f"--volume={run}:{run}" in said
+    assert f"--workdir={run}/stages/export" in said
+
+
+def test_a_stage_is_a_plugins_own():
+    assert plan._stages(planned(["train"]).resolved, (Stage("anything", ("x",)),)) == ()
+    spec = planned(["train"]).resolved
+    spec = spec.__class__(**{**vars(spec), "spec": spec.spec.model_copy(update={"stages": ("train", "anything")})})
+    assert [s.name for s in plan._stages(spec, (Stage("anything", ("x",)),))] == ["anything"]
+
+
+def test_the_newest_complete_checkpoint_goes_to_nemo_rls_converter(tmp_path):
+    for step, is_complete in {8: True, 10: True, 12: False}.items():
+        weights = tmp_path / f"step_{step}" / "policy" / "weights" / "iter_0000000"
+        weights.mkdir(parents=True)
+        if is_complete:
+            (tmp_path / f"step_{step}" / "training_info.json").write_text("{}")
+    (tmp_path / "tmp_step_14").mkdir()
+    newest = newest_checkpoint(tmp_path)
+    assert shlex.join(command(newest, Path("/out"), nemo_rl=Path("/opt/nemo-rl"))) == (
+        "uv run --extra mcore --directory=/opt/nemo-rl python examples/converters/convert_megatron_to_hf.py "
+        f"--config={tmp_path}/step_10/config.yaml "
+        f"--megatron-ckpt-path={tmp_path}/step_10/policy/weights/iter_0000000 --hf-ckpt-path=/out/step_10"
+    )
+
+
+def test_nothing_to_export_is_said(tmp_path, capsys, monkeypatch):
+    package = tmp_path / "site" / "nemo_rl"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == f"error[LTRL051]: `{tmp_path}` has no complete checkpoint\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "ltrl_backends.nemo_rl.export", tmp_path, "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error[LTRL017]: NeMo-RL is not installed here: `export` runs in its container\n",
+    )
