@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test check unit slow contract docs bench clean
+.PHONY: demo test check unit slow faults contract docs bench clean
 
 demo: $(VENV)/.demo
 	@sh examples/demo.sh $(BIN)/ltrl
@@ -23,7 +23,11 @@ unit: $(VENV)/.test
 	$(BIN)/pytest -n auto -m "not training and not slurm and not contract"
 
 slow: $(VENV)/.test
-	$(BIN)/pytest -m "training or slurm"
+	$(BIN)/pytest -m "(training or slurm) and not faults"
+
+# Long runs on a real Slurm that lose nodes and reach time limits; their deadlines want a quiet machine.
+faults: $(VENV)/.test
+	$(BIN)/pytest -m faults
 
 # NeMo-RL's own code on a CPU, from a checkout of v0.7.0: tests/contract/README.md.
 contract:
@@ -42,7 +46,10 @@ docs: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/cli.py
+	$(BIN)/python benchmarks/diff.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/server.py
+	$(BIN)/python benchmarks/status.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("ltrl needs Python 3.11 to 3.13, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0'

@@ -20,7 +20,7 @@ from typing import Any
 
 from ltrl.errors import Code, fail
 
-__all__ = ["argv", "end", "hostname", "is_alive", "launch", "start_of"]
+__all__ = ["argv", "end", "hostname", "is_alive", "launch", "start_of", "terminate"]
 
 
 def hostname() -> str:
@@ -116,6 +116,11 @@ def end(pid: int, process_start: str | None, run: Path, attempt: int, *, patienc
         time.sleep(0.05)
     for member in _members(pid, run, attempt):
         _send(member, signal.SIGKILL)
+
+
+def terminate(pid: int) -> None:
+    """Asks a process to end; one that is gone is fine."""
+    _send(pid, signal.SIGTERM)
 
 
 def _members(session: int, run: Path, attempt: int) -> Iterator[int]:

@@ -10,7 +10,22 @@ import platformdirs
 
 from ltrl.errors import Code, fail
 
-__all__ = ["cluster_file", "config_dir", "last_bundle", "remember_bundle", "root"]
+__all__ = [
+    "BUILT_IN",
+    "cluster_file",
+    "cluster_files",
+    "config_dir",
+    "last_bundle",
+    "remember_bundle",
+    "root",
+    "write_cluster",
+]
+
+BUILT_IN = {
+    "local": "kind: cluster\nexecutor: local\n",
+    "mock": "kind: cluster\nexecutor: slurm\nslurm: {clients: mock}\nminutes: 60\n",
+}
+"""Cluster profiles that need no file."""
 
 LAST = ".last"
 """File in the build directory that names the bundle compiled last."""
@@ -34,21 +49,38 @@ def cluster_file(name: str, project: Path) -> Path | None:
     """The file of a cluster profile: a path, `specs/clusters/NAME.yaml` of the project, `clusters/NAME.yaml` of the
     user.
 
-    None for `local` where no file defines it: its defaults need none. Raises LtrlError for any other unknown name.
+    None for one of `BUILT_IN` where no file defines it. Raises LtrlError for any other unknown name.
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
         return Path(name)
-    folders = (project / "specs" / "clusters", config_dir() / "clusters")
-    for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    if name == "local":
+    files = cluster_files(project)
+    if name in files:
+        return files[name]
+    if name in BUILT_IN:
         return None
-    known = sorted({"local", *(p.stem for folder in folders if folder.is_dir() for p in folder.glob("*.yaml"))})
+    known = sorted({*BUILT_IN, *files})
     close = difflib.get_close_matches(name, known, n=1)
     listed = ", ".join(f"`{n}`" for n in known)
     hint = (f"did you mean `{close[0]}`? " if close else "") + f"profiles here: {listed}"
     raise fail(Code.UNKNOWN_CLUSTER, f"no cluster profile `{name}`", hint=hint)
+
+
+def cluster_files(project: Path) -> dict[str, Path]:
+    """The files of all cluster profiles by name, sorted; the project's go before the user's."""
+    folders = (config_dir() / "clusters", project / "specs" / "clusters")
+    return dict(sorted({path.stem: path for folder in folders for path in folder.glob("*.yaml")}.items()))
+
+
+def write_cluster(path: Path, text: str, *, replace: bool = False) -> None:
+    """Writes a cluster profile; raises LtrlError when there is a file already or it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w" if replace else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise fail(Code.UNWRITABLE, f"`{path}` exists already", hint="`--replace` overwrites it") from None
+    except OSError as error:
+        raise fail(Code.UNWRITABLE, f"cannot write `{path}`: {(error.strerror or str(error)).lower()}") from None
 
 
 def remember_bundle(bundle: Path) -> None:

@@ -1,32 +1,35 @@
-"""Runs as a person asks for them: how they do, what they say, and how to end them."""
+"""Runs as a person asks for them: which there are, how they do, and how to end them."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ltrl import jobs, state
-from ltrl.errors import Code, fail
-from ltrl.state import Run, State
+from ltrl import jobs, state, turns
+from ltrl.errors import Code, Diagnostic, fail, raise_if_any
+from ltrl.stages import FOLDER, TRAIN, run_id, run_of, stage_dir, stage_of
+from ltrl.state import Attempt, Run, State
 
 __all__ = [
-    "LogLine",
-    "Role",
     "Status",
+    "attempt_gpu_hours",
     "cancel",
+    "cancel_all",
     "find_run",
-    "follow_logs",
+    "is_over",
     "list_runs",
-    "log_files",
-    "read_logs",
+    "row_of",
+    "stages_after",
     "status",
+    "statuses",
     "watch",
+    "watch_all",
 ]
 
 WINDOW = 10
@@ -34,9 +37,6 @@ WINDOW = 10
 
 TAIL_BYTES = 256 * 1024
 """How much of a metrics file is read for them; a step's line has 1 to 4 kB."""
-
-Role = Literal["driver", "job", "head", "worker", "all"]
-"""Who writes a log: the driver, the job script, or Ray on the first or another node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,16 @@ class Status:
     executor: str
     cluster: str
     job_id: str | None
+    expected_start: str | None
+    """When the scheduler thinks that it will start, while it waits."""
+    gpus: int
+    """Of the newest attempt."""
+    gpu_hours: float
+    """Of all attempts, until now."""
     engine: str
     fingerprint: str
     created: str
+    project: str
     path: str
 
     def to_json(self) -> dict[str, Any]:
@@ -68,17 +75,8 @@ class Status:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of a log, without its end."""
-
-    source: str
-    """File name."""
-    text: str
-
-
-def list_runs(project: Path) -> tuple[Status, ...]:
-    """All known runs and those of a project, oldest first. Asks the scheduler once, whatever their number."""
+def list_runs(project: Path, *, everywhere: bool = True) -> tuple[Status, ...]:
+    """All known runs, or those of a project, oldest first; asks a scheduler once, whatever their number."""
     index = state.Index()
     rows = index.rows()
     paths = {*rows, *_runs_in(project / "runs")}
@@ -95,132 +93,136 @@ def list_runs(project: Path) -> tuple[Status, ...]:
             open_runs.append(state.read_run(path))
     over = []
     for run in jobs.observe(open_runs):
-        found[run.path] = made = _status(run)
+        found[run.path] = made = row_of(run)
         if made.state.is_finished:
             over.append((run.path, _stamp(run.path), json.dumps(made.to_json())))
-        elif run.path not in rows:
-            index.add(run.path)
+    index.add(*(run.path for run in open_runs if run.path not in rows))
     index.remember(over)
-    return tuple(sorted(found.values(), key=lambda s: (s.created, s.id)))
+    wanted = (row for row in found.values() if everywhere or row.project == str(project))
+    return tuple(sorted(wanted, key=lambda row: (row.created, row.id)))
 
 
 def find_run(name: str | None, *, project: Path) -> Run:
     """A run by its id, the beginning of it, or its directory; the newest when there is no name."""
-    if name and ("/" in name or name in (".", "..")):
-        return state.read_run(Path(name).absolute())
     paths = [path for path in {*state.Index().rows(), *_runs_in(project / "runs")} if state.is_run(path)]
+    is_stage = name is not None and any(_matches(name, path) for path in paths if stage_of(path) != TRAIN)
+    if name and not is_stage and ("/" in name or name in (".", "..")):
+        return state.read_run(Path(name).absolute())
     if not paths:
         raise fail(Code.UNKNOWN_RUN, "there are no runs yet", hint="start one: `ltrl submit specs/quickstart.yaml`")
     if name is None:
-        return max((state.read_run(path) for path in paths), key=lambda run: run.created)
-    exact = [path for path in paths if path.name == name]
-    close = exact or [path for path in paths if path.name.startswith(name)]
-    here = [path for path in close if path.parent == project / "runs"]
+        whole = [path for path in paths if stage_of(path) == TRAIN]
+        here = [path for path in whole if path.parent == project / "runs"]
+        return max((state.read_run(path) for path in here or whole), key=lambda run: run.created)
+    exact = [path for path in paths if run_id(path) == name]
+    close = exact or [path for path in paths if _matches(name, path)]
+    here = [path for path in close if project / "runs" in (path.parent, path.parents[2])]
     if len(close) > 1 and len(here) == 1:  # a run of this project goes before one with the same name elsewhere
         close = here
     if len(close) == 1:
         return state.read_run(close[0])
     if close:
-        listed = ", ".join(sorted(f"`{path}`" if exact else f"`{path.name}`" for path in close))
+        listed = ", ".join(sorted(f"`{path}`" if exact else f"`{run_id(path)}`" for path in close))
         raise fail(Code.UNKNOWN_RUN, f"`{name}` could be any of {listed}")
-    listed = ", ".join(f"`{path.name}`" for path in sorted(paths, key=lambda path: path.name)[:10])
+    listed = ", ".join(f"`{known}`" for known in sorted(map(run_id, paths))[:10])
     raise fail(Code.UNKNOWN_RUN, f"no run is called `{name}`", hint=f"`ltrl status` lists them: {listed}")
 
 
 def status(run: Run) -> Status:
     """How a run does now."""
-    return _status(jobs.observe([run])[0])
+    return row_of(jobs.observe([run])[0])
+
+
+def statuses(found: Iterable[Run]) -> tuple[Status, ...]:
+    """How runs do now, in their order; asks the scheduler once for all of them."""
+    return tuple(row_of(run) for run in jobs.observe(found))
 
 
 def cancel(run: Run) -> Status:
-    """Ends the job of a run, if it has one; nothing else is touched."""
-    return _status(jobs.cancel(run))
+    """Ends the job of a run, and those of its other stages; raises LtrlError when one cannot be told to."""
+    rows, trouble = cancel_all([run])
+    raise_if_any(trouble)
+    return rows[0]
 
 
-def watch(run: Run, *, every_s: float = 1.0) -> Iterator[Status]:
+def is_over(run: Run) -> bool:
+    """Whether nothing of a run or its other stages ran or waited when somebody looked last."""
+    found = state.all_runs(run.path)
+    return not turns.is_alive(run.path) and all(r.latest is None or r.latest.state.is_finished for r in found)
+
+
+def cancel_all(runs: Sequence[Run]) -> tuple[tuple[Status, ...], list[Diagnostic]]:
+    """Ends the jobs of runs and of their other stages, and nothing else; what became of the runs, what went wrong."""
+    for run in runs:
+        turns.stop(run.path)
+    asked = {run.path for run in runs}
+    every = {one.path: one for run in runs for one in (run, *state.all_runs(run.path))}
+    ended, trouble = jobs.cancel(list(every.values()))
+    return tuple(row_of(run) for run in ended if run.path in asked), trouble
+
+
+def watch(run: Run, *, every_s: float | None = None) -> Iterator[Status]:
     """The run's row again and again, the last one when it is over."""
     while True:
         run = jobs.observe([state.read_run(run.path)])[0]
-        yield (row := _status(run))
+        yield (row := row_of(run))
         if row.state.is_finished:
             return
-        time.sleep(every_s)
+        time.sleep(every_s or _pause(row))
 
 
-def log_files(run: Run, *, attempt: int | None = None, role: Role = "driver") -> tuple[Path, ...]:
-    """The logs of an attempt, by default the newest; without a driver's, the job script's say why."""
-    number = attempt or (run.latest.number if run.latest else 0)
-    directory = run.attempt_dir(number)
-    if not directory.is_dir():
-        listed = ", ".join(str(a.number) for a in run.attempts) or "none"
-        raise fail(Code.UNKNOWN_RUN, f"`{run.id}` has no attempt {number}: it has {listed}")
-    patterns = {
-        "driver": ("stdout.log", "stderr.log"),
-        "job": ("job.log", "launcher.log"),
-        "head": ("ray-head.log",),
-        "worker": ("ray-worker-*.log",),
-        "all": ("*.log",),
-    }[role]
-    found = tuple(path for pattern in patterns for path in sorted(directory.glob(pattern)))
-    if not found and role == "driver":
-        return log_files(run, attempt=number, role="job")
-    return found
+def stages_after(run: Run, *, every_s: float = 0.2) -> Iterator[Run]:
+    """The stages that follow the training, each as soon as it is there; none that is not going to be."""
+    try:
+        names = json.loads((run.path / "bundle" / "plan.json").read_bytes())["stages"]
+    except (OSError, ValueError, KeyError):
+        return
+    for name in names[names.index(TRAIN) + 1 :] if TRAIN in names else ():
+        path = stage_dir(run.path, name)
+        while turns.is_alive(run.path) and not (state.is_run(path) and state.read_run(path).attempts):
+            time.sleep(every_s)
+        if state.is_run(path):
+            yield state.read_run(path)
 
 
-def read_logs(run: Run, *, attempt: int | None = None, role: Role = "driver") -> Iterator[LogLine]:
-    """Every line that is there, file after file."""
-    for path in log_files(run, attempt=attempt, role=role):
-        with suppress(FileNotFoundError), path.open(errors="replace", newline="\n") as file:
-            for line in file:
-                yield LogLine(path.name, line.rstrip("\n"))
-
-
-def follow_logs(
-    run: Run, *, attempt: int | None = None, role: Role = "driver", every_s: float = 0.3
-) -> Iterator[LogLine]:
-    """Every line as it comes, until the attempt is over; files that appear later are followed too."""
-    number = attempt or (run.latest.number if run.latest else 0)
-    read: dict[Path, int] = {}
-    rest: dict[Path, bytes] = {}
-    asked = 0.0
-    over = False
+def watch_all(project: Path, *, everywhere: bool = False, every_s: float | None = None) -> Iterator[tuple[Status, ...]]:
+    """The rows of all runs, of this project or everywhere, again and again, until all are over."""
     while True:
-        if time.monotonic() - asked > (
-            2 if run.latest and run.latest.executor == "slurm" else 0
-        ):  # spares the scheduler
-            run = jobs.observe([state.read_run(run.path)])[0]
-            over = all(a.state.is_finished for a in run.attempts if a.number == number)
-            asked = time.monotonic()
-        last_round = over
-        for path in log_files(run, attempt=number, role=role):
-            with suppress(FileNotFoundError), path.open("rb") as file:
-                file.seek(read.get(path, 0))
-                fresh = file.read()
-                read[path] = read.get(path, 0) + len(fresh)
-            *lines, rest[path] = (rest.get(path, b"") + fresh).split(b"\n")
-            for line in lines:
-                yield LogLine(path.name, line.decode(errors="replace"))
-        if last_round:
-            for path, line in rest.items():
-                if line:
-                    yield LogLine(path.name, line.decode(errors="replace"))
+        rows = list_runs(project, everywhere=everywhere)
+        yield rows
+        if all(row.state.is_finished for row in rows):
             return
-        time.sleep(every_s)
+        time.sleep(every_s or max(_pause(row) for row in rows if not row.state.is_finished))
 
 
-def _status(run: Run) -> Status:
+def attempt_gpu_hours(attempt: Attempt) -> float:
+    """GPUs times hours that an attempt held them, until now."""
+    if attempt.started is None or attempt.state is State.PENDING:
+        return 0.0
+    until = attempt.ended or state.now()
+    return attempt.gpus * max(0.0, state.seconds_between(attempt.started, until)) / 3600
+
+
+def _pause(row: Status) -> float:
+    """Seconds between two questions; a scheduler serves others too."""
+    return 5.0 if row.executor == "slurm" and row.cluster != "mock" else 1.0
+
+
+def row_of(run: Run) -> Status:
+    """The row of a run as it was observed; asks nobody."""
     latest = run.latest
     reached = state.last_checkpoint(run.path)
     recent = _recent(run.path)
     step = max([reached or 0, *(int(r["step"]) for r in recent[-1:])])
     seconds = [r["timing/train/total_step_time"] for r in recent if "timing/train/total_step_time" in r]
     rewards = [r["train/reward"] for r in recent if "train/reward" in r]
-    state_now = latest.state if latest else State.FAILED
+    waits = latest is None and turns.is_alive(run_of(run.path))
+    state_now = latest.state if latest else State.PENDING if waits else State.FAILED
     left = max(0, run.steps - step)
     return Status(
         id=run.id,
         state=state_now,
-        reason=latest.reason if latest else "never launched",
+        reason=latest.reason if latest else "it waits for its turn" if waits else "never launched",
         step=step,
         steps=run.steps,
         reward=sum(rewards) / len(rewards) if rewards else None,
@@ -230,9 +232,13 @@ def _status(run: Run) -> Status:
         executor=latest.executor if latest else "",
         cluster=latest.cluster if latest else "",
         job_id=latest.job_id if latest else None,
+        expected_start=latest.expected_start if latest else None,
+        gpus=latest.gpus if latest else 0,
+        gpu_hours=sum(map(attempt_gpu_hours, run.attempts)),
         engine=run.engine,
         fingerprint=run.fingerprint,
         created=run.created,
+        project=run.project,
         path=str(run.path),
     )
 
@@ -254,23 +260,36 @@ def _last_steps(path: Path) -> list[dict[str, float]]:
             lines = file.read().split(b"\n")
     except OSError:
         return []
-    found: deque[dict[str, float]] = deque(maxlen=WINDOW)
-    for line in lines[1:] if size > TAIL_BYTES else lines:
+    found: list[dict[str, float]] = []
+    for line in reversed(lines[1:] if size > TAIL_BYTES else lines):
         with suppress(ValueError):  # being written right now
             record = json.loads(line)
             if isinstance(record, dict) and "train/reward" in record and isinstance(record.get("step"), int):
                 found.append(record)
-    return list(found)
+        if len(found) == WINDOW:
+            break
+    return found[::-1]
+
+
+def _matches(name: str, path: Path) -> bool:
+    """Whether a name is the beginning of a run's id, with the whole of its stage's: `trial/export`."""
+    run, _, stage = name.partition("/")
+    own, _, own_stage = run_id(path).partition("/")
+    return own.startswith(run) and own_stage == stage
 
 
 def _runs_in(root: Path) -> Sequence[Path]:
-    return [path.parent for path in root.glob("*/run.json")]
+    return [path.parent for pattern in ("*/run.json", f"*/{FOLDER}/*/run.json") for path in root.glob(pattern)]
 
 
 def _stamp(run: Path) -> str:
-    """Changes whenever an attempt is added or changed."""
+    """Changes whenever an attempt is added or changed, and with what a row is."""
     directories = run / "attempts"
     with suppress(OSError):
         newest = max((int(p.name) for p in directories.iterdir() if p.name.isdecimal()), default=0)
-        return f"{newest}:{(directories / str(newest) / 'attempt.json').stat().st_mtime_ns}"
+        return f"{SHAPE}:{newest}:{(directories / str(newest) / 'attempt.json').stat().st_mtime_ns}"
     return ""
+
+
+SHAPE = zlib.crc32(",".join(field.name for field in fields(Status)).encode())
+"""Rows that an older ltrl kept are made anew."""

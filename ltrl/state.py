@@ -22,6 +22,7 @@ from typing import Any
 
 import platformdirs
 
+from ltrl import stages
 from ltrl.errors import Code, LtrlError, fail
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "Run",
     "State",
     "add_attempt",
+    "all_runs",
     "change_attempt",
+    "checkpoints",
     "create_run",
     "events",
     "exit_status",
@@ -43,9 +46,12 @@ __all__ = [
     "next_number",
     "now",
     "read_run",
+    "seconds_between",
     "seconds_since",
     "state_dir",
     "unwritable",
+    "write_json",
+    "written",
 ]
 
 
@@ -55,15 +61,23 @@ class State(StrEnum):
     SUBMITTING = "SUBMITTING"
     """Being handed over; one that stays so was interrupted, and what was launched is searched for."""
     PENDING = "PENDING"
+    """Waiting to start, the first time or again."""
     RUNNING = "RUNNING"
+    """Started and not ended; also while it ends."""
     COMPLETED = "COMPLETED"
     """The step target is reached."""
     FAILED = "FAILED"
+    """Ended by itself short of the step target."""
     CANCELLED = "CANCELLED"
+    """Ended by a person."""
     TIMEOUT = "TIMEOUT"
+    """Ended at its time limit."""
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    """Ended by the kernel for want of memory."""
     NODE_FAIL = "NODE_FAIL"
+    """Ended because a node was lost."""
     PREEMPTED = "PREEMPTED"
+    """Ended in favour of a job with a higher priority."""
     UNKNOWN = "UNKNOWN"
     """Whoever could tell did not answer; never taken for finished."""
 
@@ -86,16 +100,28 @@ class Attempt:
     host: str
     """Machine that it was submitted from."""
     created: str
+    gpus: int = 0
+    """That it holds while it runs, on all nodes together."""
+    clients: str | None = None
+    """Directory of the scheduler's commands; None for those on the PATH."""
     job_id: str | None = None
     """Of the scheduler, or the process that leads the job's session."""
     process_start: str | None = None
     """When that process started, as the system counts; tells it from a later one with the same number."""
     is_cancelled: bool = False
     """Whether someone asked for its end."""
+    expected_start: str | None = None
+    """When the scheduler thinks that it will start, while it waits."""
+    started: str | None = None
+    """When it began to run, the last time if it was requeued."""
     ended: str | None = None
-    """When its end was noticed."""
+    """When it ended, or when that was noticed."""
     exit_status: int | None = None
     reason: str | None = None
+    mark: str | None = None
+    """Comment by which its job is found when its id was lost; by default that of `jobs.mark`."""
+    after: str | None = None
+    """Job that must succeed before it starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +130,7 @@ class Run:
 
     path: Path
     id: str
-    """Name of the directory."""
+    """Name of the directory; that of a stage follows the run's: `RUN/export`."""
     name: str
     """Name of the bundle."""
     fingerprint: str
@@ -114,6 +140,10 @@ class Run:
     project: str
     """Directory that relative data paths refer to."""
     created: str
+    forked_from: str | None = None
+    """`PATH@STEP`: the run and the checkpoint that it began with."""
+    sweep: str | None = None
+    """Id of the sweep that it is a cell of."""
     attempts: tuple[Attempt, ...] = ()
 
     @property
@@ -148,7 +178,20 @@ def now() -> str:
 
 def seconds_since(time: str) -> float:
     """How long ago a written time is."""
-    return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+    return seconds_between(time, now())
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """From one written time to another."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+def written(path: Path) -> str | None:
+    """When a file was last written, as times are written; None when it is not there."""
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+    except OSError:
+        return None
 
 
 def is_run(path: Path) -> bool:
@@ -156,10 +199,16 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
+def all_runs(run_dir: Path) -> list[Run]:
+    """The run in a directory and those of its other stages; none where there is no run."""
+    paths = (run_dir, *sorted((run_dir / stages.FOLDER).glob("*")))
+    return [read_run(path) for path in paths if is_run(path)]
+
+
 def create_run(run: Run) -> None:
     """Makes a directory the one of a run."""
     data = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("path", "id", "attempts")}
-    _write(run.path / "run.json", {"format": 1, **data})
+    write_json(run.path / "run.json", {"format": 1, **data})
 
 
 def read_run(path: Path) -> Run:
@@ -167,7 +216,7 @@ def read_run(path: Path) -> Run:
     try:
         data = json.loads((path / "run.json").read_bytes())
         data.pop("format")
-        return Run(path=path, id=path.name, **data, attempts=tuple(_attempts(path)))
+        return Run(path=path, id=stages.run_id(path), **data, attempts=tuple(_attempts(path)))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise fail(Code.UNKNOWN_RUN, f"`{path}` is not a run directory: {reason}") from None
@@ -185,7 +234,7 @@ def add_attempt(run: Run, attempt: Attempt) -> Run:
         raise fail(Code.RUN_BUSY, f"attempt {attempt.number} of `{run.id}` was just made by someone else") from None
     except OSError as error:
         raise unwritable(error, directory) from None
-    _write(directory / "attempt.json", asdict(attempt))
+    write_json(directory / "attempt.json", asdict(attempt))
     _add_event(run, Event(attempt.created, attempt.number, attempt.state))
     return replace(run, attempts=(*run.attempts, attempt))
 
@@ -201,7 +250,7 @@ def change_attempt(run: Run, number: int, **changes: Any) -> Run:
     old = attempts[number]
     attempts[number] = changed = replace(old, **changes)
     if changed != old:
-        _write(run.attempt_dir(number) / "attempt.json", asdict(changed))
+        write_json(run.attempt_dir(number) / "attempt.json", asdict(changed))
     if changed.state != old.state:
         _add_event(run, Event(now(), number, changed.state, changed.reason or ""))
     return replace(run, attempts=tuple(attempts.values()))
@@ -247,6 +296,16 @@ def job_id(attempt_dir: Path) -> str | None:
 
 def last_checkpoint(run: Path) -> int | None:
     """Steps done at the newest complete checkpoint; None before the first."""
+    return next((steps for steps, _ in _checkpoints(run)), None)
+
+
+def checkpoints(run: Path) -> dict[int, Path]:
+    """The complete checkpoints of a run by the steps done."""
+    return dict(_checkpoints(run))
+
+
+def _checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
+    """Steps and directory of every complete checkpoint, newest first."""
     found = []
     with suppress(OSError):
         for entry in (run / "checkpoints").iterdir():
@@ -256,8 +315,7 @@ def last_checkpoint(run: Path) -> int | None:
     for step, entry in sorted(found, reverse=True):
         with suppress(OSError, ValueError):
             info = json.loads((entry / "training_info.json").read_bytes())
-            return int(info.get("total_steps", step))
-    return None
+            yield int(info.get("total_steps", step)), entry
 
 
 @contextmanager
@@ -300,9 +358,9 @@ class Index:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or state_dir() / "runs.sqlite"
 
-    def add(self, run: Path) -> None:
-        """Remembers where a run is."""
-        self._change("INSERT OR IGNORE INTO runs (path) VALUES (?)", [(str(run),)])
+    def add(self, *runs: Path) -> None:
+        """Remembers where runs are."""
+        self._change("INSERT OR IGNORE INTO runs (path) VALUES (?)", [(str(run),) for run in runs])
 
     def remember(self, rows: Iterable[tuple[Path, str, str]]) -> None:
         """Keeps the rows of finished runs, each with the stamp of what it was made from."""
@@ -323,11 +381,11 @@ class Index:
         return {Path(path): (stamp, row) for path, stamp, row in found}
 
     def rebuild(self, roots: Iterable[Path]) -> int:
-        """Makes the index anew from directories of run directories; returns how many runs it has."""
-        found = [run.parent for root in roots for run in root.glob("*/run.json")]
+        """Makes the index anew from what it knew and the run directories below others; returns how many it has."""
+        found = {run for run in self.rows() if is_run(run)} | {run for root in roots for run in _runs_below(root)}
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
-        self._change("INSERT OR IGNORE INTO runs (path) VALUES (?)", [(str(run),) for run in found])
+        self.add(*found)
         return len(found)
 
     def _change(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
@@ -341,6 +399,7 @@ class Index:
         except sqlite3.DatabaseError:  # damaged: a new one fills up from the run directories
             with suppress(OSError):
                 self.path.unlink()
+                self._change(statement, rows)
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -353,6 +412,13 @@ class Index:
         return connection
 
 
+def _runs_below(root: Path) -> Iterator[Path]:
+    for directory, folders, files in os.walk(root):
+        if "run.json" in files:
+            folders[:] = {stages.FOLDER} & {*folders}  # no run lies in another, but its stages do
+            yield Path(directory).absolute()
+
+
 def _attempt_dirs(run: Path) -> list[tuple[int, Path]]:
     try:
         return sorted((int(p.name), p) for p in (run / "attempts").iterdir() if p.name.isdecimal())
@@ -361,15 +427,43 @@ def _attempt_dirs(run: Path) -> list[tuple[int, Path]]:
 
 
 def _attempts(run: Path) -> Iterator[Attempt]:
-    for _, directory in _attempt_dirs(run):
+    latest: Attempt | None = None
+    for number, directory in _attempt_dirs(run):
         try:
             data = json.loads((directory / "attempt.json").read_bytes())
-        except FileNotFoundError:  # its submitter was killed before it recorded anything: nothing was launched
-            continue
-        yield Attempt(**{**data, "state": State(data["state"])})
+            latest = Attempt(**{**data, "state": State(data["state"])})
+        except FileNotFoundError:
+            latest = _continued(directory, number, latest)
+        if latest and latest.number == number:
+            yield latest
 
 
-def _write(path: Path, data: Any) -> None:
+def _continued(directory: Path, number: int, before: Attempt | None) -> Attempt | None:
+    """The attempt that a job made to go on; nobody has recorded it yet. Without the job's mark, its submitter was
+    killed before it recorded anything: nothing was launched.
+    """
+    mark = directory / "continues"
+    try:
+        begun = datetime.fromtimestamp(mark.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+    except OSError:
+        return before
+    if before is None:
+        return None
+    return Attempt(
+        number=number,
+        state=State.PENDING,
+        executor=before.executor,
+        cluster=before.cluster,
+        minutes=before.minutes,
+        host=before.host,
+        created=begun,
+        gpus=before.gpus,
+        clients=before.clients,
+        job_id=job_id(directory),
+    )
+
+
+def write_json(path: Path, data: Any) -> None:
     """Replaces a file: readers see the old or the new one, and the new one is on the disk."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -27,7 +27,26 @@ def ltrl(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Co
 def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
     done = ltrl("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for command in ("check", "plan", "compile", "submit", "status", "logs", "cancel", "report", "backends", "schema"):
+    for command in (
+        "check",
+        "plan",
+        "compile",
+        "diff",
+        "submit",
+        "submit",
+        "resume",
+        "status",
+        "logs",
+        "cancel",
+        "why",
+        "reindex",
+        "mock",
+        "report",
+        "backends",
+        "schema",
+        "compare",
+        "cluster",
+    ):
         assert f"  {command} " in done.stdout
     code = "import sys\ntry:\n    import runpy; sys.argv = ['ltrl', '--help']; from ltrl.cli import main; main()\n"
     code += (

@@ -178,7 +178,7 @@ def test_cluster_profiles_come_from_the_project_then_from_the_user(
     assert only_mistake(caught.value) == (
         Code.UNKNOWN_CLUSTER,
         "no cluster profile `mien`",
-        "did you mean `mine`? profiles here: `local`, `mine`",
+        "did you mean `mine`? profiles here: `local`, `mine`, `mock`",
     )
 
 

@@ -282,3 +282,12 @@ def test_the_page_lists_every_check() -> None:
     page = checks_markdown()
     assert all(f"\n| {check.id} | " in page for check in CHECKS)
     assert all(f"\n| {name} | " in page for name in ELSEWHERE)
+
+
+def test_a_plain_value_in_the_place_of_a_section_is_refused(tmp_path: Path) -> None:
+    for key, value in (("policy.megatron_cfg", "null"), ("policy", "3"), ("grpo.async_grpo", "true")):
+        with pytest.raises(LtrlError) as caught:
+            prepare(ROOT / "specs" / "qwen4b.yaml", sets=[f"engine.overrides={{{key}: {value}}}"])
+        assert [d.message for d in caught.value.diagnostics if d.severity == "error"] == [
+            f"`{key}` is {value}, NeMo-RL has a section there"
+        ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ltrl import compile, plan
-from ltrl.errors import LtrlError
+from ltrl.errors import Code, LtrlError
 
 ROOT = Path(__file__).resolve().parent.parent
 MOE = ROOT / "specs" / "qwen30b_moe.yaml"
@@ -122,3 +122,21 @@ def test_the_plan_for_programs_says_what_the_printed_one_does() -> None:
     assert data["ranks"][21] == {
         "rank": 21, "node": 2, "gpu": 5, "tp": 1, "cp": 1, "dp": 0, "pp": 1, "etp": 0, "ep": 5, "expert_dp": 0,
     }  # fmt: skip
+
+
+def test_weights_that_pay_nobody_are_warned_of_at_their_line() -> None:
+    spec = ROOT / "specs" / "quickstart.yaml"
+    planned = compile.prepare(spec, sets=["reward={backend: rubric, eta: 1.0}"])
+    [found] = [w for w in planned.warnings if w.code is Code.POINTLESS_REWARD]
+    assert found.message == "with `eta: 1` no judge is asked and `scope: positive-only` pays nobody: every reward is 0"
+    assert found.severity == "warning"
+    assert found.position is not None
+    assert found.position.source.text[found.position.column - 1 :].startswith("1.0}")
+    planned = compile.prepare(spec, sets=["reward={backend: rubric, eta: 1.0, scope: all}"])
+    assert not [w for w in planned.warnings if w.code is Code.POINTLESS_REWARD]
+
+
+def test_a_chat_format_that_nobody_brings_is_refused() -> None:
+    with pytest.raises(LtrlError, match="unknown chat format `chatml`") as caught:
+        compile.prepare(ROOT / "specs" / "quickstart.yaml", sets=["model.chat_format=chatml"])
+    assert caught.value.diagnostics[0].hint == "installed: `auto`, `deepseek-r1`, `plain`, `qwen3`"

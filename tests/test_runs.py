@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from launching import make_bundle, stand_in, until
 
-from ltrl import local, runs, state
+from ltrl import local, logs, runs, state
 from ltrl import submit as launcher
 from ltrl.errors import Code, LtrlError
 from ltrl.state import Attempt, Index, Run, State
@@ -52,17 +52,17 @@ def test_a_row_counts_every_step_once(tmp_path):
     run = make_run(tmp_path / "r", final=State.RUNNING)
     write_metrics(run.path, 1, range(1, 38))
     write_metrics(run.path, 2, range(21, 31), seconds=3.0)
-    row = runs._status(run)
+    row = runs.row_of(run)
     assert (row.step, row.steps, row.reward, row.eta_seconds) == (30, 100, 2.55, 210.0)
     (run.path / "logs" / "exp_003").mkdir()  # a start that has not measured anything
-    assert runs._status(run).step == 30
+    assert runs.row_of(run).step == 30
 
 
 def test_a_long_history_is_read_from_its_end(tmp_path):
     run = make_run(tmp_path / "r", steps=9000)
     write_metrics(run.path, 1, range(1, 8001))
     assert (run.path / "logs/exp_001/metrics.jsonl").stat().st_size > runs.TAIL_BYTES
-    row = runs._status(run)
+    row = runs.row_of(run)
     assert (row.step, round(row.reward, 6)) == (8000, 799.55)
 
 
@@ -151,11 +151,11 @@ def test_a_driver_that_will_not_end_is_killed(tmp_path, monkeypatch):
 
 def test_logs_are_read_and_followed(tmp_path):
     run = start(tmp_path, "--seconds", "0.2")
-    lines = [line.text for line in runs.follow_logs(run, every_s=0.05)]
+    lines = [line.text for line in logs.follow(run, every_s=0.05)]
     assert lines[1:] == ["step 1", "step 2", "step 3", "step 4"]
-    assert [line.text for line in runs.read_logs(run)] == lines
-    assert {line.source for line in runs.read_logs(run, role="all")} == {"stdout.log"}
-    assert refusal(lambda: runs.log_files(run, attempt=7)) == (
+    assert [line.text for line in logs.read(run)] == lines
+    assert {line.file.name for line in logs.read(run, role="all")} == {"stdout.log"}
+    assert refusal(lambda: logs.log_files(run, attempt=7)) == (
         Code.UNKNOWN_RUN,
         f"`{run.id}` has no attempt 7: it has 1",
     )
@@ -165,7 +165,7 @@ def test_a_job_that_dies_before_its_driver_shows_why(tmp_path):
     run = start(tmp_path, cluster={"setup": ["echo no such module >&2; false"]})
     row = until(lambda: (r := runs.status(state.read_run(run.path))).state.is_finished and r)
     assert row.reason == "the setup of the cluster profile ended with status 1"
-    assert "no such module" in [line.text for line in runs.read_logs(run)]
+    assert "no such module" in [line.text for line in logs.read(run)]
 
 
 def test_watching_ends_with_the_run(tmp_path):

@@ -1,5 +1,6 @@
 """Submitting to Slurm and asking it, with clients that behave; a real Slurm is in `tests/slurm/`."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,11 +64,11 @@ def test_what_is_submitted_is_the_script_that_compile_showed(slurm, tmp_path, mo
         "--export=ALL",
         f"--chdir={run.path}",
         "--output=attempts/1/job.log",
-        f"--comment=ltrl:{run.id}:1",
+        f"--comment={jobs.mark(run.path, 1)}",
         str(run.path / "bundle" / "job.sbatch"),
     )
     assert (job / "argv").read_text().splitlines() == list(words)
-    variables = dict(line.split("=", 1) for line in (job / "env").read_text().splitlines() if "=" in line)
+    variables = json.loads((job / "job.json").read_text())["environment"]
     assert "SLURM_JOB_ID" not in variables
     assert "SBATCH_TIME" not in variables  # the script states a time
     assert variables["SBATCH_ACCOUNT"] == "mine"  # and no account
@@ -144,7 +145,11 @@ def test_a_job_that_slurm_forgot_is_what_it_wrote_itself_else_unknown(slurm, tmp
     slurm.set("hold")
     other = launcher.submit(make(tmp_path), project=tmp_path, fresh=True)
     row = status(other)
-    assert (row.state, row.reason) == (State.UNKNOWN, f"Slurm does not know job {row.job_id}")
+    assert (row.state, row.reason) == (
+        State.UNKNOWN,
+        "Slurm does not know job 2; `ltrl cancel trial-01234567-2` gives it up",
+    )
+    assert runs.cancel(other).state is State.CANCELLED
 
 
 @pytest.mark.parametrize(
@@ -208,3 +213,48 @@ def test_the_environment_of_the_submitter_is_left_alone(slurm, tmp_path):
     before = dict(os.environ)
     finished(launcher.submit(make(tmp_path), project=tmp_path))
     assert dict(os.environ) == before
+
+
+def test_attempts_that_a_later_one_follows_are_told_how_they_ended(slurm, tmp_path):
+    slurm.set("hold")
+    run = launcher.submit(make(tmp_path), project=tmp_path)
+    left = {  # exit status and cause
+        1: ("124", "told to save and stop"),
+        2: ("143", "told to stop (SIGTERM)"),
+        3: (None, None),
+        4: (None, "lost while the driver ran: node4"),
+        5: ("125", "the driver was killed"),
+        6: ("7", None),
+        7: (None, None),
+    }
+    for number, (code, cause) in left.items():
+        directory = run.attempt_dir(number)
+        directory.mkdir(exist_ok=True)
+        (directory / "job_id").write_text("1\n")
+        (directory / "continues").touch()
+        for name, text in (("exit_status", code), ("cause", cause)):
+            if text:
+                (directory / name).write_text(f"{text}\n")
+    row = status(run)
+    assert (row.state, row.attempt, row.job_id) == (State.PENDING, 7, "1")
+    assert [(a.state, a.reason) for a in state.read_run(run.path).attempts[:-1]] == [
+        (State.TIMEOUT, "told to save and stop"),
+        (State.PREEMPTED, "preempted, or a node was taken away; Slurm started the job again"),
+        (State.NODE_FAIL, "a node was lost; Slurm started the job again"),
+        (State.NODE_FAIL, "lost while the driver ran: node4"),
+        (State.OUT_OF_MEMORY, "the driver was killed"),
+        (State.FAILED, "ended with status 7"),
+    ]
+    assert runs.cancel(run).state is State.CANCELLED
+
+
+def test_a_resumed_job_is_told_to_stop_by_what_was_measured(slurm, tmp_path):
+    bundle = make(tmp_path, "--die-at", "3", "--seconds", "0.1", minutes=240, restarts={"how": "none"})
+    run = launcher.submit(bundle, project=tmp_path)
+    assert finished(run).last_checkpoint == 2
+    asked = launcher.request(bundle, project=tmp_path)
+    assert asked.reserve.step_from == "longest of 3 measured, times 1.25"
+    assert asked.reserve.save_from == "restarts.save_minutes"
+    assert asked.argv[-2:] == ("--signal=B:USR2@661", str(run.path / "bundle" / "job.sbatch"))
+    assert (asked.environment["LTRL_STOP_SECONDS"], asked.environment["LTRL_SAVE_SECONDS"]) == ("601", "660")
+    assert asked.set_up_seconds > 0

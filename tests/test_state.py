@@ -195,3 +195,18 @@ def test_ten_writers_lose_nothing(tmp_path):
 def test_the_index_is_in_the_state_directory(monkeypatch, tmp_path):
     monkeypatch.setenv("LTRL_STATE_DIR", str(tmp_path))
     assert Index().path == tmp_path / "runs.sqlite"
+
+
+def test_an_attempt_that_a_job_made_to_go_on_is_one_without_any_submitter(tmp_path):
+    first = replace(ATTEMPT, executor="slurm", state=State.RUNNING, job_id="17")
+    run = state.add_attempt(make_run(tmp_path / "r"), first)
+    for number, mark in ((2, "17"), (3, None)):  # the third was never announced
+        directory = run.attempt_dir(number)
+        directory.mkdir()
+        if mark:
+            (directory / "job_id").write_text(f"{mark}\n")
+            (directory / "continues").write_text("1\n")
+    found = state.read_run(run.path).attempts
+    assert found == (first, replace(first, number=2, state=State.PENDING, created=found[1].created))
+    run = state.change_attempt(state.read_run(run.path), 2, state=State.RUNNING)
+    assert state.read_run(run.path) == run

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from launching import HOSTILE, make_bundle, stand_in, until
 
-from ltrl import jobs, local, runs, state
+from ltrl import jobs, lineage, local, runs, state
 from ltrl import submit as launcher
 from ltrl.errors import Code, LtrlError
 from ltrl.state import State
@@ -108,20 +108,67 @@ def test_a_clean_exit_short_of_the_target_is_no_success(tmp_path):
     assert (row.state, row.reason) == (State.FAILED, "ended at step 2 of 4")
 
 
-def test_without_checkpoints_the_exit_status_counts(tmp_path):
-    assert finished(submit(make_bundle(tmp_path, ["true"]), tmp_path)).state is State.COMPLETED
+def test_a_clean_exit_without_any_checkpoint_is_no_success(tmp_path):
+    row = finished(submit(make_bundle(tmp_path, ["true"]), tmp_path))
+    assert (row.state, row.reason) == (State.FAILED, "ended at step 0 of 4")
 
 
-def test_another_experiment_in_the_run_directory_is_refused(tmp_path):
+def test_another_experiment_in_the_run_directory_is_refused_field_by_field(tmp_path):
+    run = submit(make_bundle(tmp_path, ["false"]), tmp_path)
+    finished(run)
+    other = make_bundle(tmp_path / "other", ["false"], steps=9, fingerprint="01234567" + "f" * 56)
+    refused = Code.RESUME_REFUSED, "`trial-01234567` learned from something else: `algorithm.steps` 4 → 9"
+    assert refusal(lambda: submit(other, tmp_path)) == refused
+    assert refusal(lambda: launcher.submit(other, project=tmp_path, run=run)) == refused
+
+
+def test_the_checkpoints_say_themselves_who_may_go_on_from_them(tmp_path):
     bundle = make_bundle(tmp_path, ["false"])
     run = submit(bundle, tmp_path)
     finished(run)
-    other = make_bundle(tmp_path / "other", ["false"], fingerprint="01234567" + "f" * 56)
-    code, message = refusal(lambda: submit(other, tmp_path))
-    assert (code, "fingerprint is 01234567, the bundle's is 01234567" in message) == (Code.RESUME_REFUSED, True)
-    (run.path / "checkpoints" / "ltrl-fingerprint").write_text("abcdef" * 10)
-    code, message = refusal(lambda: submit(bundle, tmp_path))
-    assert (code, "fingerprint is abcdefab" in message) == (Code.RESUME_REFUSED, True)
+    record = run.path / "checkpoints" / "ltrl-experiment.json"
+    known = json.loads(record.read_bytes())
+    assert known["fingerprint"] == bundle.fingerprint
+    known |= {"fingerprint": "abcdef" * 10, "fields": known["fields"] | {"optimizer.lr": 1.0}}
+    record.write_text(json.dumps(known))
+    lr = bundle.resolved["spec"]["optimizer"]["lr"]
+    message = f"`trial-01234567` learned from something else: `optimizer.lr` 1.0 → {lr}"
+    assert refusal(lambda: submit(bundle, tmp_path)) == (Code.RESUME_REFUSED, message)
+    record.unlink()  # of a run that an older ltrl made: its bundle says the same
+    assert submit(bundle, tmp_path).latest.number == 2
+
+
+def test_a_run_forks_from_a_checkpoint_of_another_which_stays_as_it_is(tmp_path):
+    source = submit(make_bundle(tmp_path, stand_in()), tmp_path)
+    finished(source)
+    big = source.path / "checkpoints" / "step_2" / "weights"
+    big.write_bytes(bytes(2 << 20))
+    bundle = make_bundle(tmp_path, stand_in(steps=6), steps=6, name="other", fingerprint="f" * 64)
+    fork = lineage.fork(source, 2)
+    asked = launcher.request(bundle, project=tmp_path, fork=fork)
+    assert (asked.run_dir.name, asked.checkpoint, asked.is_resume) == ("other-ffffffff", 2, False)
+    run = launcher.submit(bundle, project=tmp_path, fork=fork)
+    row = finished(run)
+    assert (row.state, row.step) == (State.COMPLETED, 6)
+    assert json.loads((run.attempt_dir(1) / "stdout.log").read_text().splitlines()[0])["from"] == 2
+    assert state.read_run(run.path).forked_from == f"{source.path}@2"
+    weights = run.path / "checkpoints" / "step_2" / "weights"
+    assert weights.stat().st_ino == big.stat().st_ino  # linked, not copied
+    assert sorted(state.checkpoints(source.path)) == [2, 4]
+    again = launcher.submit(bundle, project=tmp_path, fork=lineage.fork(source, None))
+    assert (again.id, finished(again).state) == ("other-ffffffff-2", State.COMPLETED)
+
+
+def test_a_fork_that_cannot_work_is_refused(tmp_path):
+    source = submit(make_bundle(tmp_path, stand_in()), tmp_path)
+    finished(source)
+    code, message = refusal(lambda: lineage.fork(source, 3))
+    assert (code, message) == (Code.UNKNOWN_CHECKPOINT, "`trial-01234567` has no checkpoint of step 3")
+    short = make_bundle(tmp_path, stand_in(), name="short", fingerprint="e" * 64)
+    message = "the checkpoint is of step 4, the target is step 4: nothing is left"
+    act = lambda: launcher.submit(short, project=tmp_path, fork=lineage.fork(source, None))  # noqa: E731
+    assert refusal(act) == (Code.FORK_REFUSED, message)
+    assert not (tmp_path / "runs" / "short-eeeeeeee").exists()
 
 
 def test_a_changed_launch_takes_the_place_of_the_old_bundle(tmp_path):
@@ -191,7 +238,7 @@ def lost_submission(tmp_path, **changes):
     bundle = make_bundle(tmp_path, stand_in())
     asked = launcher.request(bundle, project=tmp_path)
     asked.run_dir.mkdir(parents=True)
-    run = state.add_attempt(launcher._prepared(bundle, asked), replace(launcher._attempt(asked), **changes))
+    run = state.add_attempt(launcher.prepare_run(bundle, asked), replace(launcher.attempt_of(asked), **changes))
     return bundle, asked, run
 
 
@@ -227,7 +274,8 @@ def test_a_submitter_killed_before_it_recorded_anything_is_no_obstacle(tmp_path)
 def test_a_killed_job_is_not_taken_for_running(tmp_path):
     run = submit(make_bundle(tmp_path, stand_in("--seconds", "30")), tmp_path)
     leader = int(run.latest.job_id)
-    until(lambda: len(list(local._members(leader, run.path, 1))) == 3)
+    said = run.attempt_dir(1) / "stdout.log"
+    until(lambda: said.exists() and said.read_text())
     os.kill(leader, signal.SIGKILL)
     assert runs.status(run).state is State.RUNNING  # its driver still is
     for pid in list(local._members(leader, run.path, 1)):
@@ -253,7 +301,7 @@ def test_a_secret_that_is_not_there_stops_the_submission(tmp_path, monkeypatch):
     cluster = {"environment": {"KEY": "${env:LTRL_TEST_KEY}"}}
     bundle = make_bundle(tmp_path, stand_in(), cluster=cluster)
     message = "the cluster profile passes on `LTRL_TEST_KEY`, which your environment does not have"
-    assert refusal(lambda: submit(bundle, tmp_path)) == (Code.INVALID_VALUE, message)
+    assert refusal(lambda: submit(bundle, tmp_path)) == (Code.UNSET_REFERENCE, message)
     assert not (tmp_path / "runs").exists()
     monkeypatch.setenv("LTRL_TEST_KEY", "s3cret")
     run = submit(bundle, tmp_path)

@@ -1,17 +1,21 @@
-"""Writes the generated pages and the JSON schemas under docs/, or says which are out of step (`--check`)."""
+"""Writes the generated pages, tables and JSON schemas under docs/, or says which are out of step (`--check`)."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import json
 import sys
-import types
-import typing
-from collections.abc import Iterator
 from pathlib import Path
 
-from ltrl.backend import KINDS, Choice, Grade, Model, backends, load
+from ltrl import slurm, why
+from ltrl.backend import KINDS, Grade, Model, backends, load
+from ltrl.fields import of_model
+from ltrl.pages import pages_markdown
 from ltrl.schema import schema
 from ltrl.spec import ClusterProfile, Experiment
+from ltrl.state import State
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -24,9 +28,41 @@ def pages() -> dict[str, str]:
         "ltrl.schema.json": json.dumps(schema("experiment"), indent=2) + "\n",
         "cluster.schema.json": json.dumps(schema("cluster"), indent=2) + "\n",
         "spec.md": _reference(),
+        "errors.md": pages_markdown(),
         "checks.md": checks.checks_markdown(),
         "fidelity.md": fidelity.fidelity_markdown(),
+        "following-runs.md": _filled("following-runs.md", states=_states(), signatures=_signatures()),
     }
+
+
+def _filled(page: str, **parts: list[str]) -> str:
+    """A page written by hand, with what stands between its `begin` and `end` marks made anew."""
+    text = (DOCS / page).read_text()
+    for name, lines in parts.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        before, _, rest = text.partition(begin)
+        text = "\n".join([f"{before}{begin}", "", *lines, "", f"{end}{rest.partition(end)[2]}"])
+    return text
+
+
+def _states() -> list[str]:
+    body = ast.parse(inspect.getsource(State)).body[0].body  # type: ignore[attr-defined]
+    lines = ["| state | meaning | Slurm calls it |", "|---|---|---|"]
+    for assigned, said in itertools.pairwise(body):
+        if isinstance(assigned, ast.Assign):
+            name = assigned.targets[0].id  # type: ignore[attr-defined]
+            words = ", ".join(f"`{word}`" for word, state in slurm.STATES.items() if state == name) or "-"
+            lines.append(f"| `{name}` | {said.value.value} | {words} |")
+    return lines
+
+
+def _signatures() -> list[str]:
+    lines = ["| signature | what it means | change |", "|---|---|---|"]
+    for signature in why.signatures():
+        fields = ", ".join(f"`{field}`" for field in signature.fields)
+        kind = " (while it waits)" if signature.waits else " (follows from something else)" if signature.follows else ""
+        lines.append(f"| `{signature.id}`{kind} | {signature.title}. {signature.why} {signature.do} | {fields} |")
+    return lines
 
 
 def _reference() -> str:
@@ -38,11 +74,11 @@ def _reference() -> str:
         "",
         "## `kind: experiment`",
         "",
-        *_fields(Experiment, "", Grade.NEW_RUN),
+        *_fields(Experiment, Grade.NEW_RUN),
         "",
         "## `kind: cluster`",
         "",
-        *_fields(ClusterProfile, "", Grade.RELAUNCH),
+        *_fields(ClusterProfile, Grade.RELAUNCH),
     ]
     for kind in KINDS:
         lines += ["", f"## {kind} backends"]
@@ -55,62 +91,24 @@ def _reference() -> str:
                     "",
                     _first(options.__doc__),
                     "",
-                    *_fields(options, "", Grade.NEW_RUN),
+                    *_fields(options, Grade.NEW_RUN),
                 ]
     return "\n".join(lines) + "\n"
 
 
-def _fields(model: type[Model], prefix: str, grade: Grade) -> list[str]:
+def _fields(model: type[Model], grade: Grade) -> list[str]:
     header = ["| field | type | default | grade | meaning |", "|---|---|---|---|---|"]
-    return header + [
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in _rows(model, prefix, grade)
-    ]
-
-
-def _rows(model: type[Model], prefix: str, grade: Grade) -> Iterator[tuple[str, str, str, str, str]]:
-    for name, info in model.model_fields.items():
-        own = next((m for m in info.metadata if isinstance(m, Grade)), grade)
-        choice = next((m for m in info.metadata if isinstance(m, Choice)), None)
-        meaning = " ".join((info.description or "").split())
-        kind = f"{choice.kind} backend" if choice else _type(info.annotation)
-        inner = _inner(info.annotation)
-        default = "required" if info.is_required() else "" if inner else _default(info.default)
-        yield f"`{prefix}{name}`", kind, default, own.value, meaning
-        if inner and not choice:
-            yield from _rows(inner, f"{prefix}{name}.", own)
-
-
-def _inner(annotation: object) -> type[Model] | None:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return next((m for m in map(_inner, typing.get_args(annotation)) if m), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Model) else None
-
-
-def _type(annotation: object) -> str:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        choice = next((m for m in annotation.__metadata__ if isinstance(m, Choice)), None)  # type: ignore[attr-defined]
-        return f"{choice.kind} backend" if choice else _type(arguments[0])
-    if origin is typing.Literal:
-        return " or ".join(f"`{a}`" for a in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(a) for a in arguments if a is not type(None))
-    if origin is tuple:
-        return f"list of {_type(arguments[0])}"
-    if origin is dict:
-        return f"{_type(arguments[1])} by name"
-    if isinstance(annotation, type) and issubclass(annotation, Model):
-        return "section"
-    return {int: "whole number", float: "number", bool: "true or false", str: "text"}.get(annotation, "anything")  # type: ignore[call-overload, no-any-return]
-
-
-def _default(value: object) -> str:
-    if value is None or value in ((), {}):
-        return "none"
-    if isinstance(value, Model):
-        chosen = getattr(value, "backend", None)
-        return f"`{chosen}`" if chosen else ""
-    return f"`{json.dumps(value)}`"
+    rows = (
+        (
+            f"`{f.path}`",
+            f.type,
+            f"`{f.default}`" if f.default not in ("", "none", "required") else f.default,
+            f.grade.value,
+            f.doc,
+        )
+        for f in of_model(model, grade=grade)
+    )
+    return header + [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
 
 
 def _first(text: str | None) -> str:

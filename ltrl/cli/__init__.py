@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ltrl.cli import runs, specs, tools
+from ltrl.cli import clusters, diff, explain, imports, init, mock, reward, runs, serve, specs, sweeps, tools
 
 __all__ = ["app", "main"]
 
@@ -32,20 +32,35 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 for command in (
+    init.init,
     specs.check,
+    explain.explain,
     specs.plan,
     specs.compile_,
+    diff.diff,
+    explain.fields,
+    specs.fmt,
+    imports.import_,
     runs.submit,
     runs.rehearse,
+    runs.resume,
     runs.status,
     runs.logs,
     runs.cancel,
+    sweeps.compare,
+    runs.why,
+    runs.reindex,
+    mock.mock,
     tools.report,
     tools.model,
     specs.backends,
     specs.schema,
 ):
-    app.command(command.__name__.rstrip("_"))(command)
+    app.command(command.__name__.rstrip("_"), cls=diff.Command if command is diff.diff else None)(command)
+app.add_typer(serve.app)
+
+app.add_typer(reward.app)
+app.add_typer(clusters.app)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands about runs: submit, status, logs, cancel."""
+"""Commands about runs: submit, resume, status, logs, cancel, why, reindex."""
 
 from __future__ import annotations
 
@@ -8,61 +8,175 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ltrl.cli import complete
+from ltrl.cli.specs import Cluster, Overlays, Sets
+
 if TYPE_CHECKING:
-    from ltrl.bundle import Bundle
+    from ltrl.bundle import Bundle, SweepBundle
+    from ltrl.lineage import Fork
     from ltrl.runs import Status
     from ltrl.state import Run
     from ltrl.submit import Request
 
-__all__ = ["cancel", "logs", "rehearse", "status", "submit"]
+__all__ = [
+    "ask_start",
+    "cancel",
+    "logs",
+    "rehearse",
+    "reindex",
+    "resume",
+    "show_request",
+    "status",
+    "submit",
+    "why",
+]
 
 RunName = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Id of a run, the beginning of it, or its directory; by default the newest."),
+    typer.Argument(
+        metavar="[RUN]",
+        help="Id of a run, the beginning of it, or its directory; by default the newest.",
+        autocompletion=complete.runs,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+Target = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[SPEC|BUNDLE]",
+        help="What to run; by default the bundle compiled last here.",
+        autocompletion=complete.specs,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the exact request and launch nothing.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Follow the run to its end; Ctrl-C leaves it running.")]
+
 
 def submit(
-    target: Annotated[
-        Path | None,
-        typer.Argument(metavar="[SPEC|BUNDLE]", help="What to run; by default the bundle compiled last here."),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option("--cluster", metavar="NAME|PATH", help="Cluster profile; by default the engine's usual one."),
-    ] = None,
-    overlay: Annotated[
-        list[Path] | None, typer.Option("-f", "--overlay", metavar="FILE", help="Put a file's values on top.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Set one field: `--set algorithm.steps=100`."),
-    ] = None,
+    target: Target = None,
+    cluster: Cluster = None,
+    overlay: Overlays = None,
+    set_: Sets = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start a new run even if this one exists.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the exact request and launch nothing.")] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Follow the run to its end; Ctrl-C leaves it running.")
+    fork: Annotated[
+        str | None,
+        typer.Option("--fork", metavar="RUN[@STEP]", help="Start a new run from a checkpoint of another."),
+    ] = None,
+    resume_failed: Annotated[
+        bool, typer.Option("--resume-failed", help="Of a sweep, launch only the cells that failed.")
     ] = False,
+    at_once: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="Of a sweep, run at most N cells at a time.")
+    ] = None,
+    dry_run: DryRun = False,
+    test_only: Annotated[
+        bool, typer.Option("--test-only", help="Ask Slurm when it would start; launch nothing.")
+    ] = False,
+    watch: Watch = False,
     as_json: Json = False,
 ) -> None:
-    """Launch a spec or a bundle; submitting one again resumes its run at the last checkpoint."""
-    from ltrl import runs
+    """Launch a spec or a bundle; submitting one again resumes its run at the last checkpoint.
+
+    Of a spec with a `sweep`, every cell that has no run yet is launched.
+    """
     from ltrl import submit as launcher
-    from ltrl.backend import create
-    from ltrl.cli import show
-    from ltrl.errors import LtrlError
+    from ltrl.bundle import SweepBundle
+    from ltrl.cli import sweeps
 
     bundle, project = _bundle(target, cluster, overlay or (), set_ or ())
-    if bundle.plan["launch"]["executor"] == "local" and (missing := create(bundle.engine).missing()):
-        if not dry_run:
-            raise LtrlError(missing)
-        show.diagnostics([replace(missing, severity="warning")])
-    if dry_run:
-        asked = launcher.request(bundle, project=project, fresh=fresh)
-        show.json_(_request_json(asked)) if as_json else _show_request(asked)
+    if isinstance(bundle, SweepBundle):
+        if fresh or fork:
+            raise typer.BadParameter("--fresh and --fork start one run; the cells of a sweep have one run each")
+        _check_modules(bundle.cells[0], dry_run=dry_run or test_only)
+        sweeps.submit_sweep(
+            bundle,
+            project,
+            resume_failed=resume_failed,
+            at_once=at_once,
+            dry_run=dry_run,
+            test_only=test_only,
+            watch=watch,
+            as_json=as_json,
+        )
         return
-    run = launcher.submit(bundle, project=project, fresh=fresh)
+    if resume_failed or at_once:
+        raise typer.BadParameter("--resume-failed and --jobs go with a sweep, which this is not")
+    chosen = _fork(fork, project) if fork else None
+    if test_only:
+        _check_modules(bundle, dry_run=True)
+        asked = launcher.request(bundle, project=project, fresh=fresh, fork=chosen)
+        ask_start(asked.argv if asked.executor == "slurm" else (), bundle, as_json, clients=asked.clients)
+        return
+    _launch(bundle, project, fresh=fresh, fork=chosen, dry_run=dry_run, watch=watch, as_json=as_json)
+
+
+def resume(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="Id of a run, its beginning, or its directory.", autocompletion=complete.runs
+        ),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SPEC|BUNDLE]", help="Go on with this; by default with what the run was made of."),
+    ] = None,
+    cluster: Cluster = None,
+    overlay: Overlays = None,
+    set_: Sets = None,
+    dry_run: DryRun = False,
+    watch: Watch = False,
+    as_json: Json = False,
+) -> None:
+    """Start a further attempt of a run; what it learns must not change, how it is launched may."""
+    from ltrl import bundle as bundles
+    from ltrl.errors import Code, fail
+    from ltrl.project import root
+    from ltrl.runs import find_run
+
+    run = find_run(name, project=root(Path.cwd()))
+    if target is not None:
+        given, _ = _bundle(target, cluster, overlay or (), set_ or ())
+        if isinstance(given, bundles.SweepBundle):
+            raise typer.BadParameter("of a sweep, `ltrl submit --resume-failed` goes on with what failed")
+        bundle = given
+    elif cluster or overlay or set_:
+        raise fail(
+            Code.BAD_SET, "the run's bundle is compiled already", hint=f"name the spec: `ltrl resume {name} SPEC …`"
+        )
+    else:
+        bundle = bundles.read(run.path / "bundle")
+    _launch(bundle, Path(run.project), run=run, dry_run=dry_run, watch=watch, as_json=as_json)
+
+
+def _launch(
+    bundle: Bundle,
+    project: Path,
+    *,
+    fresh: bool = False,
+    fork: Fork | None = None,
+    run: Run | None = None,
+    dry_run: bool,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    from dataclasses import asdict
+
+    from ltrl import runs
+    from ltrl import submit as launcher
+    from ltrl.cli import show
+
+    _check_modules(bundle, dry_run=dry_run)
+    if dry_run:
+        every = launcher.requests(bundle, project=project, fresh=fresh, fork=fork, run=run)
+        if as_json:
+            show.json_([show.plain(asdict(one)) for one in every] if len(every) > 1 else show.plain(asdict(every[0])))
+            return
+        for one in every:
+            show_request(one, bundle)
+        return
+    run = launcher.submit(bundle, project=project, fresh=fresh, fork=fork, run=run)
     row = runs.status(run)
     if run.is_complete:
         show.note(f"`{run.id}` is complete: nothing to do; `--fresh` starts it anew in a directory of its own")
@@ -71,9 +185,13 @@ def submit(
             show.json_(row.to_json())
         elif run.is_complete:
             show.out(row.id)
+        elif row.job_id is None:
+            show.note(f"started: its stages take turns here; `ltrl status {row.id}` follows them")
+            show.out(row.id)
         else:
             again = f"attempt {row.attempt}, " if row.attempt > 1 else ""
-            show.note(f"submitted: {again}job {row.job_id} on `{row.cluster}`; `ltrl logs -f` follows it")
+            begun = f"from step {fork.step} of `{fork.run.id}`, " if fork else ""
+            show.note(f"submitted: {again}{begun}job {row.job_id} on `{row.cluster}`; `ltrl logs -f` follows it")
             show.out(row.id)
         return
     row = _watch(run)
@@ -129,111 +247,287 @@ def rehearse(
 def status(
     name: RunName = None,
     every: Annotated[bool, typer.Option("--all", help="Every known run, not only those of this project.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow one run to its end.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until nothing runs or waits any more; Ctrl-C ends it at any time.")
+    ] = False,
+    last: Annotated[
+        int,
+        typer.Option("-n", "--last", metavar="RUNS", min=0, help="Of those that are over, only the newest; 0: all."),
+    ] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show how runs do: state, step, reward, time left, last checkpoint."""
-    from ltrl import runs
-    from ltrl.cli import show
+    """Show how runs do: state, step, reward, time left, last checkpoint, GPU-hours; of a sweep, its cells."""
+    from ltrl import jobs, runs
+    from ltrl.cli import show, sweeps
+    from ltrl.cli.show import status as view
+    from ltrl.cli.show.preflight import show_preflight
     from ltrl.project import root
 
     project = root(Path.cwd())
-    if watch:
-        _exit_with(_watch(runs.find_run(name, project=project)))
+    if sweep := sweeps.find_sweep(name):
+        sweeps.watch_sweep(sweep.path, as_json=as_json) if watch else sweeps.show_sweep(sweep, as_json=as_json)
         return
     if name is not None:
-        row = runs.status(runs.find_run(name, project=project))
-        show.json_(row.to_json()) if as_json else _show_status(row)
+        run = runs.find_run(name, project=project)
+        if watch:
+            row = _watch(run)
+            if as_json:
+                show.json_(row.to_json())
+            _exit_with(row)
+            return
+        (run,) = jobs.observe([run])
+        row = runs.row_of(run)
+        if as_json:
+            show.json_(view.run_json(row, run))
+        else:
+            view.run(row, run)
+            show_preflight(run.path, row.attempt)
         return
-    rows = runs.list_runs(project)
-    if not every:
-        rows = tuple(r for r in rows if Path(r.path).is_relative_to(project)) or rows
+    if watch:
+        try:
+            rows = view.follow_all(runs.watch_all(project, everywhere=every))
+            if as_json:
+                show.json_([r.to_json() for r in rows])
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
+        return
+    rows = runs.list_runs(project, everywhere=every) or runs.list_runs(project)
     if as_json:
         show.json_([r.to_json() for r in rows])
     elif rows:
-        headers = ("run", "state", "step", "reward", "time left", "checkpoint", "attempts", "job", "")
-        show.table(headers, [_row(r) for r in rows])
+        view.runs(rows, last=last or len(rows))
     else:
         show.note("no runs yet; start one: `ltrl submit specs/quickstart.yaml`")
 
 
 def logs(
     name: RunName = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the attempt is over.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until the run is over, through later attempts.")
+    ] = False,
     role: Annotated[
-        Literal["driver", "job", "head", "worker", "all"], typer.Option("--role", help="Whose logs.")
+        Literal["driver", "job", "head", "worker", "ray", "all"], typer.Option("--role", help="Whose logs.")
     ] = "driver",
+    rank: Annotated[
+        int | None, typer.Option("--rank", metavar="N", help="Only those of one node; 0 has the driver and Ray's head.")
+    ] = None,
     attempt: Annotated[
         int | None, typer.Option("--attempt", metavar="N", help="Attempt; by default the newest.")
     ] = None,
+    last: Annotated[
+        int | None, typer.Option("-n", "--last", metavar="LINES", min=0, help="Only the last lines of each log.")
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List the logs instead; of every role unless one is named.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list, print JSON.")] = False,
 ) -> None:
     """Print the logs of a run."""
-    from ltrl import runs
+    from ltrl import logs
     from ltrl.cli import show
+    from ltrl.cli.show import status as view
     from ltrl.project import root
+    from ltrl.runs import find_run
 
-    run = runs.find_run(name, project=root(Path.cwd()))
-    many = len(runs.log_files(run, attempt=attempt, role=role)) > 1 and role in ("worker", "all")
-    read = runs.follow_logs if follow else runs.read_logs
+    run = find_run(name, project=root(Path.cwd()))
+    if list_ or as_json:
+        found = logs.log_files(run, attempt=attempt, role="all" if role == "driver" else role, rank=rank)
+        show.json_(view.log_files_json(found)) if as_json else view.log_files(found)
+        return
+    found = logs.log_files(run, attempt=attempt, role=role, rank=None if follow else rank)
+    many = role in ("worker", "ray", "all") and len(found) > 1
+    read = logs.follow if follow else logs.read
+    shown = found[0].attempt if found else attempt
     try:
-        for line in read(run, attempt=attempt, role=role):
-            show.out(f"{line.source}: {line.text}" if many else line.text)
+        for line in read(run, attempt=attempt, role=role, rank=rank, last=last):
+            if shown is not None and line.file.attempt != shown:
+                show.note(f"attempt {line.file.attempt}:")
+            shown = line.file.attempt
+            show.out(f"{line.file.name}: {line.text}" if many else line.text, flush=follow)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    if shown is None:
+        show.note(f"`{run.id}` has written nothing yet")
 
 
-def cancel(name: RunName = None, as_json: Json = False) -> None:
-    """End the job of a run; its checkpoints and logs stay, and submitting again resumes it."""
-    from ltrl import runs
-    from ltrl.cli import show
+def cancel(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN...]",
+            help="Ids of runs or a sweep, their beginnings, or directories; by default the newest.",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All runs of this project that are not over.")] = False,
+    as_json: Json = False,
+) -> None:
+    """End the jobs of runs, or all of a sweep; checkpoints and logs stay, and submitting again resumes them."""
+    from ltrl import array, runs, state, turns
+    from ltrl.cli import show, sweeps
+    from ltrl.errors import LtrlError
     from ltrl.project import root
 
     project = root(Path.cwd())
-    found = runs.find_run(name, project=project)
-    before = runs.status(found)
-    if before.state.is_finished:
-        show.note(f"`{found.id}` is over already: {before.state}")
-        row = before
+    if every and names:
+        raise typer.BadParameter("`--all` cancels every run of this project: name runs or give `--all`")
+    if of_sweeps := [sweep for name in names or () if (sweep := sweeps.find_sweep(name))]:
+        if len(names or ()) > 1:
+            raise typer.BadParameter(f"`{of_sweeps[0].id}` is a sweep, which is cancelled by itself: name it alone")
+        sweeps.cancel_sweep(of_sweeps[0], as_json=as_json)
+        return
+    if every:
+        for home in filter(array.is_sweep, sorted((project / "runs").glob("*"))):
+            turns.stop(home)  # of a sweep on this machine nothing more is launched
+        rows = runs.list_runs(project, everywhere=False)
+        found = [state.read_run(Path(row.path)) for row in rows if not row.state.is_finished]
     else:
-        row = runs.cancel(found)
-    show.json_(row.to_json()) if as_json else show.out(f"{row.id} {row.state}")
+        wanted: list[str | None] = [*names] if names else [None]
+        found = list({run.path: run for run in (runs.find_run(name, project=project) for name in wanted)}.values())
+    over = {run.path for run in found if runs.is_over(run)}
+    ended, trouble = runs.cancel_all(found)
+    for row in ended:
+        if Path(row.path) in over:
+            show.note(f"`{row.id}` was over already")
+        elif row.state is state.State.SUBMITTING:
+            show.note(f"`{row.id}` is being submitted: nothing is there to cancel yet")
+        elif not row.state.is_finished and not trouble:
+            show.note(f"`{row.id}` was told to end and has not yet; `ltrl status {row.id}` shows when it has")
+    if as_json:
+        show.json_([row.to_json() for row in ended])
+    else:
+        for row in ended:
+            show.out(f"{row.id} {row.state}")
+    if not found:
+        show.note("nothing runs or waits here")
+    if trouble:
+        raise LtrlError(*trouble)
+
+
+def why(
+    name: RunName = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", metavar="N", help="Attempt; by default the newest.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show why a run ended or waits: its first cause, where that is written, and what to change in the spec."""
+    from ltrl import evidence, jobs, runs
+    from ltrl.cli import show
+    from ltrl.cli.show import why as view
+    from ltrl.project import root
+
+    (run,) = jobs.observe([runs.find_run(name, project=root(Path.cwd()))])
+    found = evidence.explain(run, attempt=attempt)
+    show.json_(view.why_json(found, run.path)) if as_json else view.why(found, run.path)
+
+
+def reindex(
+    directories: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DIRECTORY...]", help="Where to look for runs; by default in this project."),
+    ] = None,
+) -> None:
+    """Make the index of runs anew from run directories; `ltrl status --all` shows what it knows."""
+    from ltrl import state
+    from ltrl.cli import show
+    from ltrl.project import root
+
+    roots = directories or [root(Path.cwd())]
+    show.out(f"{state.Index().rebuild(roots)} runs")
+
+
+def _check_modules(bundle: Bundle, *, dry_run: bool) -> None:
+    from ltrl.backend import create
+    from ltrl.cli import show
+    from ltrl.errors import LtrlError
+
+    if bundle.plan["launch"]["executor"] == "local" and (missing := create(bundle.engine).missing()):
+        if not dry_run:
+            raise LtrlError(missing)
+        show.diagnostics([replace(missing, severity="warning")])
 
 
 def _bundle(
     target: Path | None, cluster: str | None, overlays: list[Path] | tuple[()], sets: list[str] | tuple[()]
-) -> tuple[Bundle, Path]:
-    """The bundle to launch, compiled if need be, and the project that it belongs to."""
+) -> tuple[Bundle | SweepBundle, Path]:
+    """What to launch, compiled if need be, and the project that it belongs to."""
     from ltrl import bundle as bundles
     from ltrl.cli import show
     from ltrl.errors import Code, fail
     from ltrl.project import last_bundle, root
 
     if target is not None and not target.is_dir():
-        from ltrl.compile import compile_bundle
+        from ltrl.compile import compile_bundle, compile_sweep, is_sweep
 
-        made, _, is_new = compile_bundle(target, cluster=cluster, overlays=overlays, sets=sets)
+        project = root(target.parent)
+        if is_sweep(target, overlays=overlays, sets=sets):
+            swept, _ = compile_sweep(target, cluster=cluster, overlays=overlays, sets=sets)
+            show.note(f"compiled: {len(swept.cells)} bundles in {show.relative(swept.path)}")
+            return swept, project
+        # a run has a copy of its bundle: one that was compiled before, for another time limit say, is not in the way
+        made, _, is_new = compile_bundle(target, cluster=cluster, overlays=overlays, sets=sets, replace=True)
         show.note(f"{'compiled' if is_new else 'unchanged'}: {show.relative(made.path)}")
-        return made, root(target.parent)
+        return made, project
     if overlays or sets:
         raise fail(Code.BAD_SET, "a bundle is compiled already: `--set` and `--overlay` go with a spec")
-    found = bundles.read(target if target is not None else last_bundle())
+    path = target if target is not None else last_bundle()
     if target is None:
-        show.note(f"bundle compiled last here: {show.relative(found.path)}")
-    if cluster is not None and Path(cluster).stem != found.plan["cluster"]:
+        show.note(f"bundle compiled last here: {show.relative(path)}")
+    found = bundles.read_sweep(path) if bundles.is_sweep(path) else bundles.read(path)
+    first = found if isinstance(found, bundles.Bundle) else found.cells[0]
+    if cluster is not None and Path(cluster).stem != first.plan["cluster"]:
         raise fail(
             Code.UNKNOWN_CLUSTER,
-            f"`{show.relative(found.path)}` was compiled for `{found.plan['cluster']}`, not for `{cluster}`",
+            f"`{show.relative(found.path)}` was compiled for `{first.plan['cluster']}`, not for `{cluster}`",
             hint=f"compile its spec for it: `ltrl submit SPEC --cluster {cluster}`",
         )
     return found, root(found.path.parent)
 
 
+def _fork(text: str, project: Path) -> Fork:
+    """`RUN` or `RUN@STEP`."""
+    from ltrl import lineage
+    from ltrl.errors import Code, fail
+    from ltrl.runs import find_run
+
+    name, at, step = text.rpartition("@")
+    if at and not step.isdecimal():
+        raise fail(Code.UNKNOWN_CHECKPOINT, f"`{step}` is no step", hint="write `--fork RUN@STEP` or `--fork RUN`")
+    return lineage.fork(find_run(name if at else text, project=project), int(step) if at else None)
+
+
+def ask_start(argv: tuple[str, ...], bundle: Bundle, as_json: bool, *, clients: Path | None = None) -> None:
+    """Shows what Slurm says of a job that nobody submits; `argv` is empty for one that is not for Slurm."""
+    from ltrl import slurm
+    from ltrl.cli import show
+    from ltrl.errors import Code, fail
+
+    if not argv:
+        message = f"`--test-only` asks Slurm, and `{bundle.plan['cluster']}` runs on this machine"
+        raise fail(Code.SUBMIT_FAILED, message, hint="choose a Slurm cluster: `--cluster NAME`")
+    try:  # with the script of the bundle: the job's own directory is not there yet
+        would_start, said = slurm.ask_start((*argv[:-1], str(bundle.path / "job.sbatch")), clients=clients)
+    except slurm.Unreachable as error:
+        raise fail(Code.NO_SLURM, f"Slurm does not answer: {error}") from None
+    if as_json:
+        show.json_({"would_start": would_start, "said": said})
+    elif would_start:
+        show.out(said)
+    if not would_start:
+        raise fail(Code.SUBMIT_FAILED, said) if not as_json else typer.Exit(1)
+
+
 def _watch(run: Run) -> Status:
     from ltrl import runs
     from ltrl.cli import show
+    from ltrl.cli.show import status as view
 
     try:
-        return show.follow(runs.watch(run))
+        row = view.follow(runs.watch(run))
+        for stage in runs.stages_after(run):
+            row = view.follow(runs.watch(stage))
+        return row
     except KeyboardInterrupt:
         show.note(f"\n`{run.id}` goes on; `ltrl status {run.id}` follows it, `ltrl cancel {run.id}` ends it")
         raise typer.Exit(0) from None
@@ -246,59 +540,33 @@ def _exit_with(row: Status) -> None:
         raise typer.Exit(3)
 
 
-def _row(row: Status) -> tuple[str, ...]:
-    from ltrl.cli import show
-
-    return (
-        row.id,
-        row.state,
-        f"{row.step}/{row.steps}",
-        "-" if row.reward is None else f"{row.reward:.3f}",
-        "-" if row.eta_seconds is None else show.duration(row.eta_seconds),
-        "-" if row.last_checkpoint is None else str(row.last_checkpoint),
-        str(row.attempt),
-        row.job_id or "-",
-        row.reason or "",
-    )
-
-
-def _show_status(row: Status) -> None:
-    from ltrl.cli import show
-
-    show.table(
-        ("", row.id),
-        [
-            ("state", f"{row.state}" + (f": {row.reason}" if row.reason else "")),
-            ("step", f"{row.step} of {row.steps}"),
-            ("reward", "-" if row.reward is None else f"{row.reward:.3f}, mean of the last steps"),
-            ("time left", "-" if row.eta_seconds is None else show.duration(row.eta_seconds)),
-            ("last checkpoint", "none" if row.last_checkpoint is None else f"step {row.last_checkpoint}"),
-            ("attempts", str(row.attempt)),
-            ("job", f"{row.job_id or '-'} on `{row.cluster}` ({row.executor})"),
-            ("engine", row.engine),
-            ("fingerprint", row.fingerprint[:16]),
-            ("directory", row.path),
-        ],
-    )
-
-
-def _show_request(asked: Request) -> None:
+def show_request(asked: Request, bundle: Bundle) -> None:
+    """Prints a job that would be launched."""
+    import json
     import shlex
 
     from ltrl.cli import show
+    from ltrl.cli.show.container import container_rows
+    from ltrl.cli.show.walltime import show_reserve
+    from ltrl.spec import Container
 
     goes_on = f", from the checkpoint of step {asked.checkpoint}" if asked.checkpoint is not None else ""
-    kind = f"attempt {asked.attempt} of an existing run{goes_on}" if asked.is_resume else "a new run"
-    show.note(f"nothing is launched: this would be {kind}, {asked.minutes} minutes at most on `{asked.cluster}`")
-    show.out(f"# {asked.script}, a copy of {asked.bundle / asked.script.name}")
+    kind = f"attempt {asked.attempt} of an existing run{goes_on}" if asked.is_resume else f"a new run{goes_on}"
+    stage = "" if asked.stage == "train" else f"stage `{asked.stage}`, "
+    most = f"{asked.minutes} minutes at most on `{asked.cluster}`"
+    show.note(f"nothing is launched: this would be {stage}{kind}, {most}")
+    if asked.reserve:
+        show_reserve(asked.reserve, asked.set_up_seconds)
+    if image := bundle.resolved["cluster"].get("container"):
+        for what, text in container_rows(Container.model_validate_json(json.dumps(image)), bundle.resolved["origins"]):
+            show.note(f"{what or '      '} {text}")
+    show.out(f"# {asked.script}")
     show.out(f"cd {shlex.quote(str(asked.directory))}")
     if asked.executor == "local":  # sbatch gets them as words of the command
         for variable, value in asked.environment.items():
             show.out(f"export {variable}={shlex.quote(value)}")
     show.out(shlex.join(asked.argv))
-
-
-def _request_json(asked: Request) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(asked).items()}
+    if asked.executor == "slurm":
+        folder = asked.bundle if asked.stage == "train" else asked.bundle / "stages" / asked.stage
+        script = (folder / asked.script.name).read_text(encoding="utf-8")
+        show.out("".join(f"#| {line}\n" for line in script.splitlines()).rstrip())

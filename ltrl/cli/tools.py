@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from ltrl.cli import complete
+
 __all__ = ["model", "report"]
 
 
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN...]", help="Names, prefixes or directories.")
+        list[str] | None,
+        typer.Argument(metavar="[RUN...]", help="Names, prefixes or directories.", autocompletion=complete.runs),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -6,32 +6,34 @@ import itertools
 import json
 import os
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ltrl.catalog import ModelCard
     from ltrl.errors import Diagnostic, Position
     from ltrl.memory import Layout, MemoryEstimate
     from ltrl.plan import Plan, TrainingData
     from ltrl.report import RunReport
-    from ltrl.runs import Status
 
 __all__ = [
+    "cells",
     "diagnostics",
     "diagnostics_json",
     "duration",
-    "follow",
     "json_",
     "layouts",
     "layouts_json",
     "model_card",
     "note",
     "out",
+    "plain",
     "plan",
+    "printable",
     "relative",
     "report_json",
     "reports",
@@ -47,9 +49,11 @@ MAX_LINE = 160
 """Characters of a source line that are shown; longer ones are cut around the caret."""
 
 
-def out(text: str) -> None:
-    """Prints a result."""
+def out(text: str, *, flush: bool = False) -> None:
+    """Prints a result, at once if someone waits for it."""
     sys.stdout.write(text + "\n")
+    if flush:
+        sys.stdout.flush()
 
 
 def note(text: str) -> None:
@@ -82,6 +86,19 @@ def model_card(card: ModelCard) -> None:
     )
 
 
+def plain(data: Any) -> Any:
+    """Data for `json_`, with paths as text."""
+    match data:
+        case dict():
+            return {key: plain(value) for key, value in data.items()}
+        case list() | tuple():
+            return [plain(item) for item in data]
+        case Path():
+            return str(data)
+        case _:
+            return data
+
+
 def relative(path: Path) -> str:
     """A path as one would type it from here."""
     shorter = os.path.relpath(path)
@@ -92,8 +109,16 @@ def table(
     headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", to: IO[str] | None = None
 ) -> None:
     """Prints a table; cells that are numbers are aligned to the right."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+
+    file = to or sys.stdout
+    console = Console(file=file, width=None if file.isatty() else 160, highlight=False)
+    console.print(cells(headers, rows, title=title))
+
+
+def cells(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
+    """A table that is not printed yet."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
@@ -103,9 +128,8 @@ def table(
         numbers = bool(listed) and all(_is_number(row[i]) for row in listed)
         drawn.add_column(header, justify="right" if numbers else "left", overflow="fold")
     for row in listed:
-        drawn.add_row(*(Text(_printable(cell)) for cell in row))
-    file = to or sys.stdout
-    Console(file=file, width=None if file.isatty() else 160, highlight=False).print(drawn)
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    return drawn
 
 
 def diagnostics(found: Iterable[Diagnostic]) -> None:
@@ -133,6 +157,8 @@ def diagnostics_json(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
 
 def plan(planned: Plan, data: TrainingData) -> None:
     """Prints what a run will do."""
+    from ltrl.cli.show.container import container_rows
+
     resolved, layout, batches, launch = planned.resolved, planned.layout, planned.batches, planned.launch
     lengths, card = resolved.lengths, resolved.card
     sizes = f"tp {layout.tp}, pp {layout.pp}, cp {layout.cp}, dp {layout.dp}"
@@ -145,6 +171,7 @@ def plan(planned: Plan, data: TrainingData) -> None:
         ("context", f"{lengths.prompt:,} prompt + {lengths.response:,} response, {lengths.total:,} in all"),
         ("engine", resolved.engine.name),
         ("cluster", f"{resolved.cluster_name} ({launch.executor}): {machines}, {launch.minutes} minutes"),
+        *container_rows(resolved.cluster.container, resolved.origins),
         ("layout", sizes if launch.gpus_per_node else "one process"),
         (
             "batch",
@@ -231,51 +258,11 @@ def layouts_json(found: Sequence[tuple[Layout, MemoryEstimate]]) -> list[dict[st
     ]
 
 
-def follow(rows: Iterator[Status]) -> Status:
-    """Shows a run's row as it changes, a progress bar in a terminal and a line now and then elsewhere; the last row."""
-    first = next(rows)
-    shown = _with_bar(first, rows) if sys.stderr.isatty() else _with_lines(first, rows)
-    return deque(shown, maxlen=1).pop()
-
-
-def _with_lines(first: Status, rows: Iterator[Status]) -> Iterator[Status]:
-    shown = None
-    for row in itertools.chain([first], rows):
-        if shown is None or row.state is not shown.state or (row.step % 10 == 0 and row.step != shown.step):
-            note(f"{row.id}: step {row.step}/{row.steps}, {_following(row)}")
-            shown = row
-        yield row
-
-
-def _with_bar(first: Status, rows: Iterator[Status]) -> Iterator[Status]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[about]}"))
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(first.id, total=first.steps, completed=first.step, about=_following(first))
-        yield first
-        for row in rows:
-            progress.update(task, completed=row.step, about=_following(row))
-            yield row
-
-
 def duration(seconds: float) -> str:
     """A time as one says it: `2 min 05 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _following(row: Status) -> str:
-    parts = [str(row.state)]
-    if row.reward is not None:
-        parts.append(f"reward {row.reward:.3f}")
-    if row.eta_seconds is not None:
-        parts.append(f"{duration(row.eta_seconds)} left")
-    if row.reason:
-        parts.append(row.reason)
-    return ", ".join(parts)
 
 
 def reports(found: Sequence[RunReport], curves: Sequence[tuple[str, str]]) -> None:
@@ -317,19 +304,18 @@ def _diagnostic(diagnostic: Diagnostic, *, colour: bool) -> str:
 
     strong = "1;31" if diagnostic.severity == "error" else "1;33"
     head = paint(strong, f"{diagnostic.severity}[{diagnostic.code}]")
-    lines = [f"{head}: {_printable(diagnostic.message)}"]
+    lines = [f"{head}: {printable(diagnostic.message)}"]
     if diagnostic.position:
         lines += _excerpt(diagnostic.position, paint(strong, "^" * _width(diagnostic.position)))
     for what, position in diagnostic.related:
         lines += [f"note: {what}", *_excerpt(position, "-" * _width(position))]
     if diagnostic.hint:
-        lines.append(paint("1", "hint") + f": {_printable(diagnostic.hint)}")
+        lines.append(paint("1", "hint") + f": {printable(diagnostic.hint)}")
     return "\n".join(lines)
 
 
 def _excerpt(position: Position, marker: str) -> list[str]:
-    lines = position.source.text.splitlines()
-    line = _printable(lines[position.line - 1]) if position.line <= len(lines) else ""
+    line = printable(position.line_text)
     start = position.column - 1
     cut = max(0, start - MAX_LINE // 2)
     line = ("…" if cut else "") + line[cut : cut + MAX_LINE] + ("…" if len(line) > cut + MAX_LINE else "")
@@ -337,7 +323,7 @@ def _excerpt(position: Position, marker: str) -> list[str]:
     number = str(position.line)
     margin = " " * len(number)
     return [
-        f"  --> {_printable(position.source.name)}:{position.line}:{position.column}",
+        f"  --> {printable(position.source.name)}:{position.line}:{position.column}",
         f" {margin} |",
         f" {number} | {line}",
         f" {margin} | {' ' * indent}{marker}",
@@ -345,8 +331,7 @@ def _excerpt(position: Position, marker: str) -> list[str]:
 
 
 def _width(position: Position) -> int:
-    lines = position.source.text.splitlines()
-    line = _printable(lines[position.line - 1]) if position.line <= len(lines) else ""
+    line = printable(position.line_text)
     marked = line[position.column - 1 : position.column - 1 + min(position.width, MAX_LINE // 2)]
     return max(1, _cells(marked))
 
@@ -357,7 +342,7 @@ def _cells(text: str) -> int:
     return cell_len(text)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with tabs as one space and control characters visible, so that it cannot steer the terminal."""
     return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in text)
 
