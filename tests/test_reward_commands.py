@@ -117,7 +117,7 @@ def test_a_killed_scoring_is_gone_on_with_and_no_verdict_is_asked_for_twice(proj
         process.wait()
         done = [(one["sample"], one["number"]) for one in lines(project / "rollouts.scores.jsonl")[1:]]
         assert done == [("s0", 1), ("s0", 2), ("s1", 1), ("s1", 2)]
-        judge.answers = [Answer()]
+        judge.script = lambda *_: Answer()
         finished = reward(project, *command, "--json")
         assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["right"] == 8
