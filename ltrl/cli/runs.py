@@ -201,18 +201,12 @@ def _launch(
 
 
 def rehearse(
-    spec: Annotated[Path, typer.Argument(help="The spec.")],
-    cluster: Annotated[
-        str | None,
-        typer.Option("--cluster", metavar="NAME|PATH", help="Where it is to run afterwards; by default the engine's."),
-    ] = None,
-    overlay: Annotated[
-        list[Path] | None, typer.Option("-f", "--overlay", metavar="FILE", help="Put a file's values on top.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Set one field: `--set engine.rehearsal.steps=10`."),
-    ] = None,
+    spec: Annotated[
+        Path, typer.Argument(metavar="SPEC", help="The experiment's YAML file.", autocompletion=complete.specs)
+    ],
+    cluster: Cluster = None,
+    overlay: Overlays = None,
+    set_: Sets = None,
     as_json: Json = False,
 ) -> None:
     """Try a run's plumbing on this machine before GPUs are booked: its engine's own code, made small."""
