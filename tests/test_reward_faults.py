@@ -236,7 +236,7 @@ def test_a_server_of_its_own_that_cannot_start_says_why(tmp_path: Path) -> None:
     [found] = caught.value.diagnostics
     assert found.code is Code.SERVER_DOWN
     reason = "the judge's `api_key` `${env:LTRL_NO_SUCH_KEY}`: the environment variable `LTRL_NO_SUCH_KEY` is not set"
-    assert found.message == f"the reward server did not start: error[LTRL012]: {reason}"
+    assert found.message == f"the reward server did not start: error[LTRL027]: {reason}"
 
 
 def test_a_run_refuses_a_server_that_scores_with_another_reward(tmp_path: Path) -> None:
