@@ -7,10 +7,12 @@ under `metadata` in keys of its own, so that files go both ways.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-__all__ = ["Passage", "Sample"]
+from ltrl.trajectories import Trajectory
+
+__all__ = ["Passage", "Provenance", "Sample", "Tier"]
 
 Tier = Literal["gold", "tier-1", "tier-2"]
 
@@ -24,6 +26,26 @@ class Passage:
     tier: Tier
     """`gold`: on the path to the answer; `tier-1`: opened by the agent, not cited; `tier-2`: seen, never opened."""
     title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a sample was built; `metadata.provenance` of the record."""
+
+    dataset: str
+    """Name of the data set's spec."""
+    corpus: str
+    """SHA-256 of the corpus that it was built from."""
+    path: tuple[str, ...]
+    """Ids of the pages of the walk, the page with the answer last."""
+    seed: int
+    """Seed of everything random in this record."""
+    strategy: str
+    """How the documents beside the gold ones were chosen."""
+    tokenizer: str
+    """What counted the tokens: its name and, for a file, its hash."""
+    num_tokens: int
+    """Length of the prompt's text, without the chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +67,10 @@ class Sample:
     """The documents of the prompt in their order, where known."""
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Other names of rubric entities, by entity; `metadata.aliases` of the record."""
+    trajectory: Trajectory | None = None
+    """How the agent answered the question, where known; `metadata.trajectory` of the record."""
+    provenance: Provenance | None = None
+    """How it was built, where known."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as LongTraceRL writes it; `from_json` gives this sample back."""
@@ -62,6 +88,10 @@ class Sample:
             ]
         if self.aliases:
             metadata["aliases"] = {entity: list(names) for entity, names in self.aliases.items()}
+        if self.trajectory:
+            metadata["trajectory"] = self.trajectory.to_json()
+        if self.provenance:
+            metadata["provenance"] = asdict(self.provenance) | {"path": list(self.provenance.path)}
         return {
             "source": self.source,
             "input_messages": [{"role": role, "content": content} for role, content in self.messages],
@@ -100,7 +130,35 @@ class Sample:
                 for d in metadata.get("documents", ())
             ),
             aliases=_aliases(metadata.get("aliases", {}), named),
+            trajectory=_trajectory(metadata.get("trajectory")),
+            provenance=_provenance(metadata.get("provenance")),
         )
+
+
+def _trajectory(found: Any) -> Trajectory | None:
+    if found is None:
+        return None
+    try:
+        return Trajectory.from_json(found)
+    except ValueError as error:
+        raise ValueError(f"`metadata.trajectory`: {error}") from None
+
+
+def _provenance(found: Any) -> Provenance | None:
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise TypeError("`metadata.provenance` is not an object")
+    for field_ in fields(Provenance):
+        kind, said = {
+            "path": (list, "a list"),
+            "seed": (int, "a whole number"),
+            "num_tokens": (int, "a whole number"),
+        }.get(field_.name, (str, "text"))
+        if not isinstance(found.get(field_.name), kind):
+            raise TypeError(f"`metadata.provenance.{field_.name}` is not {said}")
+    known = {f.name: found[f.name] for f in fields(Provenance)}
+    return Provenance(**{**known, "path": tuple(map(str, found["path"]))})
 
 
 def _aliases(found: Any, entities: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
