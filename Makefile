@@ -50,6 +50,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/server.py
 	$(BIN)/python benchmarks/status.py
+	$(BIN)/python benchmarks/watch.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("ltrl needs Python 3.11 to 3.13, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0'
