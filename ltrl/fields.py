@@ -14,7 +14,7 @@ from typing import Any
 
 import annotated_types as bounds
 
-from ltrl.backend import Choice, Grade, Model, backends, load
+from ltrl.backend import Choice, Grade, Model, backends, docstrings, load
 from ltrl.errors import Code, LtrlError, Position, fail
 from ltrl.names import elsewhere
 from ltrl.parse import fields_of
@@ -190,7 +190,8 @@ def _field(model: type[Model], name: str, prefix: str, grade: Grade, owner: str 
     kind = f"{choice.kind} backend" if choice else _type(info.annotation, info.metadata)
     default = "required" if info.is_required() else "" if _section(info.annotation) else _default(info.default)
     own = next((m for m in info.metadata if isinstance(m, Grade)), grade)
-    return Field(f"{prefix}{name}", kind, default, own, " ".join((info.description or "").split()), owner)
+    meaning = " ".join(docstrings(model).get(name, "").split())
+    return Field(f"{prefix}{name}", kind, default, own, meaning, owner)
 
 
 def _choice(metadata: Iterable[object]) -> Choice | None:

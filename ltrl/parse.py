@@ -17,7 +17,7 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from ltrl import names, words
-from ltrl.backend import Model
+from ltrl.backend import Model, docstrings
 from ltrl.errors import Code, Diagnostic, LtrlError, raise_if_any
 from ltrl.leaks import COVER, covered
 from ltrl.references import Malformed, Treatment, find, names_a_secret, place, resolve
@@ -207,8 +207,8 @@ class _Values:
         info = owner.model_fields.get(str(name)) if owner else None
         if info and len(only := typing.get_args(info.annotation)) == 1 and isinstance(only[0], str):
             hint = f"write `{name}: {only[0]}`"
-        if info and info.description:
-            hint = hint or f"`{name}`: {words.first(info.description)}"
+        if hint is None and owner and (meaning := docstrings(owner).get(str(name))):
+            hint = f"`{name}`: {words.first(meaning)}"
         place = f" in `{section}`" if section else ""
         document = self.document
         position = document.at(tuple(around), key=bool(around))

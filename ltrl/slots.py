@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ltrl.backend import Choice, Model, load
+from ltrl.backend import Choice, Model, docstrings, load
 from ltrl.errors import LtrlError
 from ltrl.references import Treatment
 from ltrl.source import Keys
@@ -32,9 +32,14 @@ class Slot:
     """The type behind Annotated, Optional and backend choices; None where no model says anything."""
     field: str = ""
     """Name of the nearest field of a model that the place is in."""
-    description: str | None = None
-    """Of that field."""
+    owner: type[Model] | None = None
+    """The model that this field is one of."""
     treatments: set[Treatment] = dataclasses.field(default_factory=set)
+
+    @property
+    def description(self) -> str | None:
+        """Of that field."""
+        return docstrings(self.owner).get(self.field) if self.owner else None
 
 
 def slot(model: type[Model], path: Keys, data: Any) -> Slot:
@@ -47,7 +52,7 @@ def slot(model: type[Model], path: Keys, data: Any) -> Slot:
             if info is None:
                 return Slot(None)
             choice = next((m for m in info.metadata if isinstance(m, Choice)), None)
-            found.field, found.description = str(step), info.description
+            found.field, found.owner = str(step), annotation
             found.treatments |= {m for m in info.metadata if isinstance(m, Treatment)}
             annotation = choice or info.annotation
         else:

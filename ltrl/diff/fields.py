@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ltrl.backend import Grade, Model
+from ltrl.backend import Grade, Model, docstrings
 from ltrl.diff.meanings import consequence
 from ltrl.diff.model import Change, Side
 from ltrl.diff.trees import ABSENT, Edit, Item, Path, edits
@@ -156,9 +156,9 @@ def _field(path: Keys, tree: Mapping[str, Any]) -> tuple[Grade, str]:
     for end, step in enumerate(path):
         owner = fields_of(root, path[:end], data)
         info = owner.model_fields.get(str(step)) if owner else None
-        if info:
+        if owner and info:
             grade = next((m for m in info.metadata if isinstance(m, Grade)), grade)
-            meaning = " ".join((info.description or "").split())
+            meaning = " ".join(docstrings(owner).get(str(step), "").split())
     return grade, meaning
 
 

@@ -1,0 +1,91 @@
+"""The plugin surface: what a backend is, how it is named, found and checked.
+
+A backend is a class that a distribution publishes in the entry-point group `ltrl.backends` under the name
+`<kind>.<name>`:
+
+    [project.entry-points."ltrl.backends"]
+    "reward.length" = "my_package.length:LengthReward"
+
+The kind is part of the entry point's name so that `ltrl backends` can list every backend without importing any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ltrl import deferred
+from ltrl.backend.choices import Choice, DataChoice, EngineChoice, JudgeChoice, RewardChoice, create
+from ltrl.backend.documentation import docstrings
+from ltrl.backend.models import Grade, Model, Note, Relaunch
+from ltrl.backend.protocols import (
+    DataBackend,
+    EngineBackend,
+    JudgeBackend,
+    RewardBackend,
+    Stage,
+    StagedEngineBackend,
+)
+from ltrl.backend.registry import API, GROUP, KINDS, BackendInfo, backends, load, missing_modules
+from ltrl.backend.sections import (
+    DataSection,
+    EngineSection,
+    JudgeSection,
+    Outage,
+    RewardSection,
+    RewardServer,
+    named,
+)
+
+if TYPE_CHECKING:
+    from ltrl.backend.explaining import EngineCheck, EngineKey, Explains
+    from ltrl.backend.importing import Fidelity, Imported, Importing, ImportRow, Imports
+else:
+    __getattr__ = deferred.names(
+        __name__,
+        {
+            "explaining": ("EngineCheck", "EngineKey", "Explains"),
+            "importing": ("Fidelity", "ImportRow", "Imported", "Importing", "Imports"),
+        },
+    )
+
+__all__ = [
+    "API",
+    "GROUP",
+    "KINDS",
+    "BackendInfo",
+    "Choice",
+    "DataBackend",
+    "DataChoice",
+    "DataSection",
+    "EngineBackend",
+    "EngineCheck",
+    "EngineChoice",
+    "EngineKey",
+    "EngineSection",
+    "Explains",
+    "Fidelity",
+    "Grade",
+    "ImportRow",
+    "Imported",
+    "Importing",
+    "Imports",
+    "JudgeBackend",
+    "JudgeChoice",
+    "JudgeSection",
+    "Model",
+    "Note",
+    "Outage",
+    "Relaunch",
+    "RewardBackend",
+    "RewardChoice",
+    "RewardSection",
+    "RewardServer",
+    "Stage",
+    "StagedEngineBackend",
+    "backends",
+    "create",
+    "docstrings",
+    "load",
+    "missing_modules",
+    "named",
+]

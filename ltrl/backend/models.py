@@ -1,0 +1,53 @@
+"""The base of every model that a spec is made of."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
+
+__all__ = ["Grade", "Model", "Note", "Relaunch"]
+
+
+class Grade(Enum):
+    """What a change of a field means for a run that exists."""
+
+    NEW_RUN = "new-run"
+    """Changes what is learned: hashed into the fingerprint, a resume is refused."""
+    RELAUNCH = "relaunch"
+    """Changes how the job runs, not what it learns."""
+    NOTE = "note"
+    """Changes nothing but a description."""
+
+
+Relaunch = Grade.RELAUNCH
+Note = Grade.NOTE
+
+
+class Model(BaseModel):
+    """Base of every model a spec is made of: no unknown keys, no coercion, frozen, documented by its docstrings."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        defer_build=True,  # only what a document needs is built, and nested models once
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # what is wrong may be a secret
+        validate_default=False,
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        from ltrl.backend.documentation import docstrings
+
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        for name, text in docstrings(cls).items():
+            properties[name]["description"] = text
+        return made

@@ -1,0 +1,166 @@
+"""What a backend of each kind must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from ltrl.backend.sections import DataSection, EngineSection, JudgeSection, RewardSection
+
+if TYPE_CHECKING:
+    from ltrl.errors import Diagnostic
+    from ltrl.memory import EngineSettings, Layout
+    from ltrl.plan import Artifact, Plan
+    from ltrl.resolve import Resolved
+    from ltrl.samples import Sample
+    from ltrl.scoring import JudgeRequest, Score, ScoreRequest, Verdict
+
+__all__ = [
+    "DataBackend",
+    "EngineBackend",
+    "JudgeBackend",
+    "RewardBackend",
+    "Stage",
+    "StagedEngineBackend",
+]
+
+
+class RewardBackend(Protocol):
+    """Turns responses into rewards, in two steps: each response on its own, then each group of one prompt."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[RewardSection]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """One score for each request, in their order.
+
+        Never raises because a judge failed: such a score is unjudged. Called with any number of requests.
+        """
+        ...
+
+    def rewards(self, group: Sequence[Score]) -> list[float | None]:
+        """The rewards of one prompt's scores, in their order; None for one that is unjudged. Pure."""
+        ...
+
+
+class JudgeBackend(Protocol):
+    """Decides whether an answer is right."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[JudgeSection]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
+        """One verdict for each request, in their order; a failure is a verdict without an answer, no exception."""
+        ...
+
+
+class DataBackend(Protocol):
+    """A source of samples."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[DataSection]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Every sample, in an order that depends on nothing but the options.
+
+        Raises LtrlError with code BAD_DATA for a record that cannot be used.
+        """
+        ...
+
+    def __len__(self) -> int:
+        """How many samples there are, without preparing them all; raises LtrlError when that cannot be known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a run beside its training: a job of its own, that starts when the one before it has succeeded."""
+
+    name: str
+    """As specs name it in `stages`."""
+    command: tuple[str, ...]
+    """Its argument vector. The working directory is `stages/NAME` of the run directory, so that the bundle is in
+    `../../bundle` and the checkpoints are in `../../checkpoints`; exit status 0 means that it succeeded."""
+    before_training: bool = False
+    """Whether it comes before the training or after it."""
+    runtime: Literal["process", "ray"] = "process"
+    """As the engine's own `runtime`."""
+    nodes: int = 1
+    """Machines, unless the cluster profile says otherwise."""
+    gpus_per_node: int = 0
+    """GPUs in each, unless the cluster profile says otherwise."""
+    minutes: int = 60
+    """Wall time, unless the cluster profile says otherwise."""
+
+
+class EngineBackend(Protocol):
+    """Compiles a plan into the files and the command of one training system."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[EngineSection]]
+    rehearsal: ClassVar[tuple[str, ...]]
+    """What `ltrl rehearse` sets in a spec (`engine.device=cpu`) to try it on this machine; empty for an engine that
+    cannot be tried so.
+    """
+
+    def __init__(self, options: Any) -> None: ...
+
+    @property
+    def default_cluster(self) -> str:
+        """Name of the cluster profile used when the user chooses none."""
+        ...
+
+    @property
+    def runtime(self) -> Literal["process", "ray"]:
+        """What the driver runs in: a process of its own, or a Ray cluster over all nodes that the job script starts."""
+        ...
+
+    @property
+    def provided(self) -> frozenset[str] | None:
+        """Distributions, by normalized name, that are there where the driver runs. All else that a job imports travels
+        in its bundle. None: the driver runs in the Python that compiled it, and nothing travels.
+        """
+        ...
+
+    def adapted(self, resolved: Resolved) -> Resolved:
+        """The run as this engine is going to run it, which everything after this sees; most engines change nothing."""
+        ...
+
+    def missing(self) -> Diagnostic | None:
+        """What has to be installed before the driver can run on this machine; None when everything is here."""
+        ...
+
+    def check(self, resolved: Resolved) -> Iterable[Diagnostic]:
+        """Everything in the spec that this engine would refuse or ignore."""
+        ...
+
+    def check_layout(self, resolved: Resolved, layout: Layout) -> Iterable[Diagnostic]:
+        """Everything that this engine would refuse if the model were spread over the GPUs in this way."""
+        ...
+
+    def memory_settings(self) -> EngineSettings:
+        """What of its options decides the memory a training needs; empty for an engine without GPUs."""
+        ...
+
+    def artifacts(self, plan: Plan) -> tuple[Artifact, ...]:
+        """The engine's own files, by path inside the bundle. Pure."""
+        ...
+
+    def command(self, plan: Plan) -> tuple[str, ...]:
+        """The driver's argument vector; its working directory is the run directory, the bundle is in `bundle/`."""
+        ...
+
+
+class StagedEngineBackend(EngineBackend, Protocol):
+    """An engine that offers more than training."""
+
+    def stages(self, plan: Plan) -> tuple[Stage, ...]:
+        """Everything that it offers beside the training, in the order in which it runs."""
+        ...
