@@ -74,7 +74,7 @@ def test_a_fork_names_its_run_and_its_step(run, tmp_path):
     status, _, err = ltrl(tmp_path, "submit", bundle.path, "--fork", "trial@two")
     assert (status, err) == (
         1,
-        "error[LTRL045]: `two` is no step\nhint: write `--fork RUN@STEP` or `--fork RUN`\n",
+        "error[LTRL045]: `two` is no step\nhint: write `RUN@STEP` or `RUN`\n",
     )
 
 

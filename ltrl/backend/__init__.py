@@ -39,12 +39,14 @@ from ltrl.backend.sections import (
 if TYPE_CHECKING:
     from ltrl.backend.explaining import EngineCheck, EngineKey, Explains
     from ltrl.backend.importing import Fidelity, Imported, Importing, ImportRow, Imports
+    from ltrl.backend.serving import ModelServer, Serves
 else:
     __getattr__ = deferred.names(
         __name__,
         {
             "explaining": ("EngineCheck", "EngineKey", "Explains"),
             "importing": ("Fidelity", "ImportRow", "Imported", "Importing", "Imports"),
+            "serving": ("ModelServer", "Serves"),
         },
     )
 
@@ -73,6 +75,7 @@ __all__ = [
     "JudgeChoice",
     "JudgeSection",
     "Model",
+    "ModelServer",
     "Note",
     "Outage",
     "Relaunch",
@@ -80,6 +83,7 @@ __all__ = [
     "RewardChoice",
     "RewardSection",
     "RewardServer",
+    "Serves",
     "Stage",
     "StagedEngineBackend",
     "backends",

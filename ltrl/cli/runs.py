@@ -83,6 +83,7 @@ def submit(
     from ltrl import submit as launcher
     from ltrl.bundle import SweepBundle
     from ltrl.cli import sweeps
+    from ltrl.cli.which import checkpoint
 
     bundle, project = _bundle(target, cluster, overlay or (), set_ or ())
     if isinstance(bundle, SweepBundle):
@@ -102,7 +103,7 @@ def submit(
         return
     if resume_failed or at_once:
         raise typer.BadParameter("--resume-failed and --jobs go with a sweep, which this is not")
-    chosen = _fork(fork, project) if fork else None
+    chosen = checkpoint(fork, project=project) if fork else None
     if test_only:
         _check_modules(bundle, dry_run=True)
         asked = launcher.request(bundle, project=project, fresh=fresh, fork=chosen)
@@ -477,18 +478,6 @@ def _bundle(
             hint=f"compile its spec for it: `ltrl submit SPEC --cluster {cluster}`",
         )
     return found, root(found.path.parent)
-
-
-def _fork(text: str, project: Path) -> Fork:
-    """`RUN` or `RUN@STEP`."""
-    from ltrl import lineage
-    from ltrl.errors import Code, fail
-    from ltrl.runs import find_run
-
-    name, at, step = text.rpartition("@")
-    if at and not step.isdecimal():
-        raise fail(Code.UNKNOWN_CHECKPOINT, f"`{step}` is no step", hint="write `--fork RUN@STEP` or `--fork RUN`")
-    return lineage.fork(find_run(name if at else text, project=project), int(step) if at else None)
 
 
 def ask_start(argv: tuple[str, ...], bundle: Bundle, as_json: bool, *, clients: Path | None = None) -> None:

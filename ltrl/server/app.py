@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
-import hmac
 import json
 import multiprocessing
 import os
@@ -21,13 +18,14 @@ from typing import TypeVar
 
 import pydantic
 from fastapi import FastAPI, Request, Response
-from starlette.requests import ClientDisconnect
 
 from ltrl import __version__
 from ltrl.backend import create
 from ltrl.errors import Code, LtrlError
 from ltrl.references import reveal
 from ltrl.scoring import Score, Verdict
+from ltrl.server.access import brings
+from ltrl.server.body import Refused, read_body
 from ltrl.server.evaluate import Evaluation, Evaluator
 from ltrl.server.ledger import Answer, Ledger
 from ltrl.server.logs import log
@@ -118,7 +116,7 @@ class _Server:
 
     def refusal(self, request: Request) -> Response | None:
         """What somebody without the token is told."""
-        if self._token is None or hmac.compare_digest(_password(request.headers.get("authorization", "")), self._token):
+        if self._token is None or brings(request.headers.get("authorization", ""), self._token):
             return None
         return _json(401, {"detail": "a token is needed"}, {"WWW-Authenticate": "Bearer"})
 
@@ -147,9 +145,8 @@ class _Server:
             self.metrics.waiting.dec()
         self.metrics.scoring.inc()
         try:
-            body = await self._body(request)
-            if isinstance(body, Response):
-                return body
+            limits = self.settings
+            body = await read_body(request, max_bytes=limits.max_body_bytes, seconds=limits.upload_seconds)
             facts["bytes"] = len(body)
 
             def scored() -> tuple[Answer, bool]:
@@ -158,6 +155,9 @@ class _Server:
                 return self._ledger.answer(key, lambda: work(body))
 
             answer, is_known = await asyncio.get_running_loop().run_in_executor(self._threads, scored)
+        except Refused as refused:  # of a body that is too long, the rest is not read
+            headers = {"Connection": "close"} if refused.status == 413 else {}
+            return _json(refused.status, {"detail": refused.detail}, headers)
         finally:
             self._places.release()
             self.metrics.scoring.dec()
@@ -165,21 +165,6 @@ class _Server:
             self.metrics.repeats.labels(route).inc()
             facts["repeat"] = True
         return _response(answer.status, answer.body, {"Retry-After": "5"} if answer.status == 503 else {})
-
-    async def _body(self, request: Request) -> bytes | Response:
-        """The bytes of a request, or what a client is told whose do not come or do not end."""
-        body, limit, seconds = bytearray(), self.settings.max_body_bytes, self.settings.upload_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > limit:
-                        return _json(413, {"detail": f"a request of more than {limit} bytes"}, {"Connection": "close"})
-        except TimeoutError:
-            return _json(408, {"detail": f"the request did not arrive within {seconds:g} s"})
-        except ClientDisconnect:
-            return _json(499, {"detail": "the client went away"})
-        return bytes(body)
 
     def score(self, body: bytes) -> Answer:
         """`/v1/score`: always 200 for what can be read; a response that nobody judged says so."""
@@ -222,19 +207,6 @@ def _answered(model: type[M], body: bytes, work: Callable[[M], Answer]) -> Answe
             raise
         details = [{"loc": ["body"], "msg": d.message, "type": d.code} for d in error.diagnostics]
     return Answer(422, json.dumps({"detail": details}).encode())
-
-
-def _password(authorization: str) -> bytes:
-    """What a client brings: a bearer token, or the password of a URL like `http://:TOKEN@host`."""
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip().encode()
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).partition(b":")[2]
-        except binascii.Error:
-            pass
-    return b""
 
 
 def _json(status: int, content: object, headers: dict[str, str] | None = None) -> Response:

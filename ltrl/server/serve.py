@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import os
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -15,6 +13,7 @@ from collections.abc import Callable
 from ltrl.backend import create
 from ltrl.errors import Code, fail
 from ltrl.references import reveal
+from ltrl.server.access import listen, refuse_open, url_of
 from ltrl.server.logs import CONFIG
 from ltrl.server.metrics import DIRECTORY
 from ltrl.server.settings import ServerSettings
@@ -36,24 +35,18 @@ def serve(settings: ServerSettings, *, on_listening: Callable[[str], None], stop
         raise fail(Code.MISSING_EXTRA, message, hint="pip install 'ltrl[server]'")
     if settings.token is not None:
         reveal(settings.token, what="the server's token")
-    elif not _is_loopback(settings.host):
-        raise fail(
-            Code.INSECURE,
-            f"`{settings.host}` can be reached from other machines: a token is needed",
-            hint="`--token-file PATH`, or the variable LTRL_REWARD_TOKEN; or listen on 127.0.0.1",
-        )
+    refuse_open(settings.host, settings.token, hint="`--token-file PATH`, or the variable LTRL_REWARD_TOKEN")
     create(settings.reward)  # a key that is not there is told now, not by every worker
     import uvicorn
 
-    listening = _listen(settings)
-    host, port = listening.getsockname()[:2]
+    listening = listen(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="ltrl-reward-") as directory:
         os.environ[DIRECTORY] = directory  # before anything imports prometheus_client
         settings.put_into_environment()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn ends with the signal again, for us to clean up
         if stop_at_end_of_input:
             threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
-        on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        on_listening(url_of(listening))
         uvicorn.run(
             APP,
             factory=True,
@@ -65,34 +58,6 @@ def serve(settings: ServerSettings, *, on_listening: Callable[[str], None], stop
             timeout_keep_alive=75,
             server_header=False,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _listen(settings: ServerSettings) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        message = f"cannot listen on `{settings.host}` port {settings.port}: {reason}"
-        raise fail(
-            Code.CANNOT_LISTEN, message, hint="another `--port`, 0 takes any free one; or another `--host`"
-        ) from error
-    listening.set_inheritable(True)
-    return listening
 
 
 def _stop_at_end_of_input() -> None:

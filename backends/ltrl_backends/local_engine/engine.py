@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from ltrl.backend import EngineCheck, EngineKey, EngineSection, Stage, load, missing_modules
@@ -11,6 +11,9 @@ from ltrl_backends.local_engine.options import LocalEngineOptions
 from ltrl_backends.local_engine.settings import FIELDS, settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ltrl.backend import ModelServer
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
     from ltrl.resolve import Resolved
@@ -91,6 +94,13 @@ class LocalEngine:
         """The export of the trained model; there is nothing to convert before the training."""
         files = (f"../../bundle/{CONFIG}", "../../checkpoints", "model")
         return (Stage("export", ("python", "-m", "ltrl_backends.local_engine.export", *files), minutes=10),)
+
+    @staticmethod
+    def serve(model: Path, settings: ModelServer, *, on_listening: Callable[[str], None]) -> None:
+        """Serves a checkpoint, or any model directory that `transformers` loads."""
+        from ltrl_backends.local_engine.serving.serve import serve
+
+        serve(model, settings, on_listening=on_listening)
 
 
 def _limits(resolved: Resolved) -> Iterator[tuple[str, str, str | None]]:
