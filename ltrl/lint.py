@@ -16,7 +16,7 @@ from ltrl.errors import Code, LtrlError, unreadable
 from ltrl.samples import Sample
 from ltrl.scoring import is_findable, matcher, tokens
 
-__all__ = ["KINDS", "Finding", "lint"]
+__all__ = ["ERRORS", "KINDS", "Finding", "Kind", "doubts", "lint"]
 
 Kind = Literal[
     "unusable",
@@ -109,10 +109,11 @@ def _record(line: bytes, number: int, ids: dict[str, int], questions: dict[int, 
     if (first := questions.setdefault(hash(sample.question), number)) != number:
         yield "same-question", f"the question is that of line {first}", None
     if sample.dataset_name != "longrlvr":  # its rubrics are numbers of chunks
-        yield from _rubric(sample)
+        yield from doubts(sample)
 
 
-def _rubric(sample: Sample) -> Iterator[Said]:
+def doubts(sample: Sample) -> Iterator[Said]:
+    """(kind, what is wrong, what to do) of everything in one sample's rubric."""
     if not sample.rubrics:
         yield "no-rubric", "the rubric is empty: no response can name anything", None
     names = {entity: (entity, *sample.aliases.get(entity, ())) for entity in sample.rubrics}

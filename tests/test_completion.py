@@ -63,7 +63,7 @@ def run(project: Path, *argv: str, **more: str) -> subprocess.CompletedProcess[s
         ]),
         (("ltrl", "explain", "specs/qwen4b.yaml", "data.validation."), [
             "data.validation.aa-lcr", "data.validation.aa-lcr.backend", "data.validation.aa-lcr.limit",
-            "data.validation.aa-lcr.nameless", "data.validation.aa-lcr.path",
+            "data.validation.aa-lcr.nameless", "data.validation.aa-lcr.overlong", "data.validation.aa-lcr.path",
         ]),
         (("ltrl", "explain", "absent.yaml", "reward.e"), ["reward.eta"]),
         (("ltrl", "fields", "optimizer.b"), ["optimizer.betas"]),

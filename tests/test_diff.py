@@ -107,6 +107,7 @@ def test_the_shipped_4b_and_30b_specs_differ_in_three_fields() -> None:
         ("nemo_rl.yaml", "policy.megatron_cfg.expert_model_parallel_size", "parallelism.expert", "relaunch"),
         ("nemo_rl.yaml", "policy.generation.vllm_kwargs.moe_backend", "", "new-run"),
         ("nemo_rl.yaml", "data.train.tokenizer", "", "new-run"),
+        ("nemo_rl.yaml", "data.validation.tokenizer", "", "new-run"),
         ("Slurm request", "--job-name", "name", "note"),
     }
     assert figure(found, "model parameters") == (4_022_468_096, 30_532_122_624)

@@ -114,7 +114,7 @@ def info(**changes: Any) -> dict[str, Any]:
     [
         (
             "{'source': 1}",
-            "this is not JSON: expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+            "this is not JSON: expecting property name enclosed in double quotes at character 2 of the line",
         ),
         ("[1]", "a record is a JSON object, this is a list"),
         (without("label"), "the record has no `label`"),

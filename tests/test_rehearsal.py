@@ -84,8 +84,8 @@ def test_model_lengths_steps_and_machines_are_small_and_nothing_else_changes(nam
 
 def test_long_prompts_are_cut_rather_than_left_out() -> None:
     real, small = compiled("qwen30b_moe")["data"], rehearsed("qwen30b_moe")["data"]
-    cut = {"processor": "ltrl_cut"}
-    assert small["train"] == {**real["train"], **cut, "tokenizer": "model", "max_prompt_tokens": None}
+    cut = {"processor": "ltrl_cut", "tokenizer": "model", "max_prompt_tokens": None}
+    assert small["train"] == {**real["train"], **cut}
     assert small["validation"] == {**real["validation"], **cut, "repeat": 1}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from ltrl.backend.sections import DataSection, EngineSection, JudgeSection, RewardSection
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ltrl.errors import Diagnostic
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
@@ -20,6 +22,7 @@ __all__ = [
     "DataBackend",
     "EngineBackend",
     "JudgeBackend",
+    "ReadsFiles",
     "RewardBackend",
     "Stage",
     "StagedEngineBackend",
@@ -57,6 +60,14 @@ class JudgeBackend(Protocol):
     def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
         """One verdict for each request, in their order; a failure is a verdict without an answer, no exception."""
         ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """What a data backend may offer beside: the files that its samples come from."""
+
+    files: tuple[Path, ...]
+    """In the order in which they are read; they need not exist on this machine."""
 
 
 class DataBackend(Protocol):

@@ -15,6 +15,7 @@ __all__ = [
     "EngineSection",
     "JudgeSection",
     "Outage",
+    "Overlong",
     "RewardSection",
     "RewardServer",
     "named",
@@ -83,8 +84,16 @@ class JudgeSection(_Section):
     """Who decides whether an answer is right; the base of every judge backend's `Options`."""
 
 
+Overlong = Literal["skip", "drop-documents", "error"]
+"""What is done about prompts that are longer than `model.context.prompt`."""
+
+
 class DataSection(_Section):
     """Where samples come from; the base of every data backend's `Options`."""
+
+    overlong: Overlong = "skip"
+    """Prompts longer than `model.context.prompt`: `skip` leaves them out, `drop-documents` takes documents out that the
+    question does not need until they fit (tier 2 first, gold never), `error` stops the run."""
 
 
 class EngineSection(Model):

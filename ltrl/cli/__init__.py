@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ltrl.cli import clusters, diff, explain, imports, init, mock, reward, runs, serve, specs, sweeps, tools
+from ltrl.cli import clusters, data, diff, explain, imports, init, mock, reward, runs, serve, specs, sweeps, tools
 
 __all__ = ["app", "main"]
 
@@ -60,6 +60,7 @@ for command in (
 app.add_typer(serve.app)
 
 app.add_typer(reward.app)
+app.add_typer(data.app)
 app.add_typer(clusters.app)
 
 

@@ -7,13 +7,15 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ltrl.backend import create
+from ltrl.backend import DataSection, create
+from ltrl.data.overlong import fit
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.samples import Sample
 from ltrl.served import connect, hosted
@@ -21,7 +23,7 @@ from ltrl_backends.local_engine.checkpoints import Checkpoint, Checkpoints
 from ltrl_backends.local_engine.engine import missing
 from ltrl_backends.local_engine.metrics import Metrics, validation_metrics
 from ltrl_backends.local_engine.progress import Reporter, reporter
-from ltrl_backends.local_engine.prompts import fitting, prompt_order
+from ltrl_backends.local_engine.prompts import measure, prompt_order
 from ltrl_backends.local_engine.scorer import Scored, Scorer
 from ltrl_backends.local_engine.settings import Settings, read_settings
 from ltrl_backends.local_engine.storage import locked, writing
@@ -106,15 +108,16 @@ class _Run:
         tokenizer, model = _load(start, settings)
         longest = min(settings.max_prompt_tokens, settings.max_total_tokens - settings.max_response_tokens)
 
-        def prepared(samples: Sequence[Sample], name: str) -> list[Sample]:
-            kept = fitting(samples, tokenizer, max_tokens=longest, name=name)
-            if left_out := len(samples) - len(kept):
-                report.say(f"{name}: left out {left_out} of {len(samples)} samples, longer than {longest} tokens")
-            return kept
+        def prepared(section: DataSection, samples: Iterable[Sample], name: str) -> list[Sample]:
+            count = partial(measure, tokenizer=tokenizer)
+            fitted = fit(samples, count, longest=longest, policy=section.overlong, name=name)
+            if fitted.has_changed:
+                report.say(f"{name}: {fitted}, longer than {longest} tokens")
+            return list(fitted.samples)
 
-        train = prepared(list(data), "data.train")
+        train = prepared(settings.train, data, "data.train")
         self.validation_sets = {
-            name: prepared(list(create(section)), f"data.validation.{name}")
+            name: prepared(section, create(section), f"data.validation.{name}")
             for name, section in settings.validation_sets.items()
         }
         grpo = settings.grpo

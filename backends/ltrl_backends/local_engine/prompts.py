@@ -12,7 +12,7 @@ from ltrl.samples import Sample
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["chat", "fitting", "prompt_order"]
+__all__ = ["chat", "measure", "prompt_order"]
 
 
 def chat(sample: Sample) -> list[dict[str, str]]:
@@ -20,18 +20,10 @@ def chat(sample: Sample) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in sample.messages]
 
 
-def fitting(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int, name: str
-) -> list[Sample]:
-    """The samples whose prompts have at most `max_tokens` tokens; raises LtrlError when there is none."""
+def measure(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens of each prompt, chat template included."""
     texts = [tokenizer.apply_chat_template(chat(s), add_generation_prompt=True, tokenize=False) for s in samples]
-    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
-    kept = [sample for sample, length in zip(samples, lengths, strict=True) if length <= max_tokens]
-    if not kept:
-        shortest = f", the shortest has {min(lengths)}" if lengths else ""
-        message = f"none of the {len(samples)} prompts of `{name}` has at most {max_tokens} tokens{shortest}"
-        raise fail(Code.BAD_DATA, message, hint="raise `model.context.prompt`")
-    return kept
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
 
 
 def prompt_order(num_samples: int, *, prompts_per_step: int, num_steps: int, seed: int, shuffle: bool) -> list[int]:

@@ -434,13 +434,16 @@ def _data(resolved: Resolved) -> Iterator[Setting]:
     yield Setting("data.shuffle", spec.data.shuffle, "data.shuffle")
     yield Setting("data.num_workers", 1, why="tokenises the next batch while this one trains")
     yield Setting("data.use_multiple_dataloader", False, why="one training set")
-    common = {"dataset_name": DATASET, "processor": PROCESSOR}
+    common = {
+        "dataset_name": DATASET,
+        "processor": PROCESSOR,
+        "tokenizer": spec.model.base,
+        "max_prompt_tokens": lengths.prompt,
+    }
     train = {
         **common,
         "task_name": TRAIN,
         "env_name": TRAIN,
-        "tokenizer": spec.model.base,
-        "max_prompt_tokens": lengths.prompt,
         "section": spec.data.train.model_dump(mode="json"),
     }
     yield Setting("data.train", train, "data.train")

@@ -6,18 +6,17 @@ the job only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ltrl.backend import create, load
-from ltrl.errors import Code, fail
+from ltrl.data.overlong import fit
 from ltrl.samples import Sample
 
 __all__ = ["LtrlDataset", "Row"]
 
 Row = dict[str, Any]
-CHUNK = 64
-"""Prompts measured at once: the tokenizer works on them in parallel, and 64 of 500 KB bound the memory."""
 
 
 class LtrlDataset:
@@ -37,15 +36,15 @@ class LtrlDataset:
         **_: Any,
     ) -> None:
         options = load("data", section["backend"]).Options.model_validate(dict(section), strict=False)
-        samples = list(create(options))
+        samples: Iterable[Sample] = create(options)
         self.task_name = task_name
-        self.num_left_out = 0
         if tokenizer is not None and max_prompt_tokens is not None:
-            fitting = _that_fit(samples, tokenizer, max_prompt_tokens)
-            self.num_left_out = len(samples) - len(fitting)
-            samples = fitting
-        if not samples:
-            raise fail(Code.BAD_DATA, f"no sample of `{task_name}` has a prompt of at most {max_prompt_tokens} tokens")
+            fitted = fit(
+                samples, _measure(tokenizer), longest=max_prompt_tokens, policy=options.overlong, name=task_name
+            )
+            if fitted.has_changed:
+                sys.stderr.write(f"{task_name}: {fitted}; longer than {max_prompt_tokens} tokens\n")
+            samples = fitted.samples
         self.dataset = [row for sample in samples for row in [_row(sample, task_name)] * repeat]
 
     def set_task_spec(self, data_config: Mapping[str, Any]) -> None:
@@ -77,18 +76,17 @@ def _row(sample: Sample, task_name: str) -> Row:
     }
 
 
-def _that_fit(samples: Sequence[Sample], tokenizer_name: str, longest: int) -> list[Sample]:
-    """The samples whose prompt, chat template included, has at most so many tokens."""
+def _measure(tokenizer_name: str) -> Callable[[Sequence[Sample]], list[int]]:
+    """What counts the tokens of prompts, chat template included."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_name, trust_remote_code=True)
-    fitting: list[Sample] = []
-    for start in range(0, len(samples), CHUNK):
-        some = samples[start : start + CHUNK]
-        texts = [_template(tokenizer, sample) for sample in some]
-        lengths = map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])
-        fitting += [sample for sample, length in zip(some, lengths, strict=True) if length <= longest]
-    return fitting
+
+    def measure(samples: Sequence[Sample]) -> list[int]:
+        texts = [_template(tokenizer, sample) for sample in samples]
+        return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    return measure
 
 
 def _template(tokenizer: Any, sample: Sample) -> str:

@@ -1,0 +1,126 @@
+"""Commands about data: check files of records before GPUs are booked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ltrl.data.tokens import Counter
+    from ltrl.resolve import Resolved
+
+__all__ = ["app"]
+
+app = typer.Typer(name="data", help="Build, check and look at training data.", no_args_is_help=True)
+
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="Records: JSON Lines, also with gzip, or Parquet.")
+]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer", metavar="PATH", help="A `tokenizer.json`, or a model's directory; else the spec's model."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Jobs = Annotated[
+    int | None, typer.Option("-j", "--jobs", metavar="N", min=1, help="Processes; by default one for each CPU.")
+]
+
+
+@app.command()
+def check(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", help="Records; by default the training data of the spec."),
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", metavar="SPEC", help="Experiment whose model and context the data must fit."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field of the spec.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--against", metavar="FILE", help="An evaluation set that must not be in the data; several may be."
+        ),
+    ] = None,
+    tokenizer: Tokenizer = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="KIND", help="A kind of error that is none here.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Findings to show; all are counted.")] = 20,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Find everything in data that would stop or spoil a run; status 1 for errors, doubts alone are 0."""
+    from ltrl import project
+    from ltrl.cli.show import data as shown
+    from ltrl.data import check as checks
+    from ltrl.data.facts import Looks
+    from ltrl.data.scan import available
+
+    if not files and not spec:
+        raise typer.BadParameter("name a file, or a spec with `--spec`")
+    if wrong := checks.unknown_kind(allow or ()):
+        raise typer.BadParameter(wrong, param_hint="--allow")
+    home = project.root(spec.parent if spec else Path())
+    resolved = _resolved(spec, set_ or []) if spec else None
+    train, held_out = _files_of(resolved, home) if resolved else ((), {})
+    files = files or list(train)
+    counted = _counter(resolved, home, tokenizer)
+    looks = Looks(
+        counted,
+        longest=resolved.lengths.prompt if resolved else None,
+        policy=resolved.spec.data.train.overlong if resolved else "skip",
+    )
+    with shown.reading([*files, *held_out.values(), *(against or ())]) as advance:
+        report = checks.check(
+            files,
+            looks,
+            evaluation={**held_out, **{str(path): path for path in against or ()}},
+            jobs=jobs or available(),
+            limit=limit,
+            allowed=allow or (),
+            advance=advance,
+        )
+    shown.report(report, as_json=as_json)
+    if report.num_errors:
+        raise typer.Exit(1)
+
+
+def _resolved(spec: Path, sets: list[str]) -> Resolved:
+    from ltrl.compile import resolved
+
+    return resolved(spec, sets=sets)
+
+
+def _files_of(resolved: Resolved, home: Path) -> tuple[tuple[Path, ...], dict[str, Path]]:
+    """The files of a spec's training data, and those of its validation sets by name; raises where there are none."""
+    from ltrl.backend import ReadsFiles, create
+    from ltrl.compile import as_in_a_job
+    from ltrl.errors import Code, fail
+
+    with as_in_a_job(home):
+        train = create(resolved.spec.data.train)
+        held_out = {
+            (name if place == 0 else f"{name} {place + 1}"): path
+            for name, section in resolved.spec.data.validation.items()
+            if isinstance(backend := create(section), ReadsFiles)
+            for place, path in enumerate(backend.files)
+        }
+    if not isinstance(train, ReadsFiles):
+        message = f"the data backend `{resolved.spec.data.train.backend}` reads no file that could be checked"
+        raise fail(Code.BAD_DATA, message, resolved.at("data.train"))
+    return train.files, held_out
+
+
+def _counter(resolved: Resolved | None, home: Path, given: Path | None) -> Counter:
+    from ltrl.data.tokens import counter
+
+    model = resolved.spec.model if resolved else None
+    return counter(model.base if model else "", project=home, revision=model.revision if model else None, given=given)
