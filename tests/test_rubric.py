@@ -24,6 +24,7 @@ from ltrl.scoring import (
     normalize,
     parse_response,
     recall,
+    reference,
     tokens,
     words,
 )
@@ -208,16 +209,16 @@ SCATTERED = st.lists(st.sampled_from(["a", "b", "ab", "ba", "the", "K", "中", "
 
 
 @settings(max_examples=1000)
-@given(SCATTERED)
-@example(("the x1", f"the{' ' * 5000}x1"))
-@example(("the x1", f"the{' ' * 5000}国{' ' * 5000}x1 a the. x1"))
-def test_words_with_anything_between_them_are_found_as_in_normal_forms(drawn: tuple[str, str]) -> None:
+@given(SCATTERED, st.sampled_from([1, 2, 16]))
+@example(("the x1", f"the{' ' * 5000}x1"), 16)
+@example(("the x1", f"the{' ' * 5000}国{' ' * 5000}x1 a the. x1"), 16)
+def test_words_with_anything_between_them_are_found_as_in_normal_forms(drawn: tuple[str, str], patience: int) -> None:
     entity, text = drawn
     (hit,) = ReferenceMatcher().hits(text, (entity,))
-    (every,) = ReferenceMatcher().hits(text, (entity, "中"), every=True)[:1]  # with an ideograph: the other way to fold
-    assert bool(hit.spans) == bool(every.spans) == (normalize(entity) in normalize(text))
-    assert every.spans[:1] == hit.spans
-    assert all(normalize(entity) in normalize(text[start:end]) for start, end in every.spans)
+    every = list(reference.entity(entity).find_all(reference.Prepared(text), patience=patience))
+    assert bool(hit.spans) == bool(every) == (normalize(entity) in normalize(text))
+    assert tuple(every[:1]) == hit.spans
+    assert all(normalize(entity) in normalize(text[start:end]) for start, end in every)
 
 
 PIECES = [
@@ -263,8 +264,8 @@ TEXTS = st.lists(st.tuples(st.sampled_from([*PIECES, "@"]), st.sampled_from([" "
 
 
 @settings(max_examples=300)
-@given(WRITTEN.map("".join), TEXTS.map("".join))
-def test_searching_around_a_rare_word_finds_what_the_whole_pattern_finds(entity: str, text: str) -> None:
+@given(WRITTEN.map("".join), TEXTS.map("".join), st.integers(0, 3))
+def test_searching_around_a_rare_word_finds_what_the_whole_pattern_finds(entity: str, text: str, patience: int) -> None:
     folded = fold(text.replace("@", entity.strip()))
     known = words.entity(entity.strip(), True)
     if known.is_empty:
@@ -274,7 +275,7 @@ def test_searching_around_a_rare_word_finds_what_the_whole_pattern_finds(entity:
         folded.span(len(whole[: match.start()].encode()), len(whole[: match.end()].encode()))
         for match in known._pattern.finditer(whole)
     ]
-    assert list(known.find_all(folded)) == expected
+    assert list(known.find_all(folded, patience=patience)) == expected
 
 
 @pytest.mark.parametrize("filler", ["x", "é", "国", " "])
@@ -295,6 +296,23 @@ SEAMS = st.sampled_from("กぁゖァヺ一龥가힣が각")
 def test_a_text_may_be_cut_before_a_letter_that_joins_nothing(a: str, seam: str, b: str, ignores: bool) -> None:
     one, two = fold(a, ignore_accents=ignores), fold(f"{seam}{b}", ignore_accents=ignores)
     assert fold(f"{a}{seam}{b}", ignore_accents=ignores).data == one.data + two.data
+
+
+EAST_ASIAN = "，：；！？（）　“”‘’—·、。《》「」ぁがヺー一龥가힣" + "か\u3099\u0301é…Ａ½a "
+
+
+@settings(max_examples=300)
+@given(st.lists(st.text(EAST_ASIAN, min_size=1, max_size=8), max_size=8), st.integers(1, 40), st.booleans())
+def test_a_long_text_without_spaces_folds_as_its_characters_do(parts: list[str], times: int, ignores: bool) -> None:
+    text = "".join(part * times for part in parts)
+    marked = re.findall(r"[^\u0301\u3099][\u0301\u3099]*|^[\u0301\u3099]+", text)
+    assert "".join(marked) == text
+    assert fold(text, ignore_accents=ignores).data == b"".join(fold(m, ignore_accents=ignores).data for m in marked)
+
+
+def test_every_character_of_east_asian_texts_folds_the_same_alone_and_in_company() -> None:
+    for character in map(chr, [0xB7, *range(0x3001, 0x3100), *range(0x4E00, 0xA000, 7), *range(0xAC00, 0xD7A4, 7)]):
+        assert fold("國" * 40 + character + "國" * 40).text == "國" * 40 + fold(f"a{character}a").text[1:-1] + "國" * 40
 
 
 def test_a_place_deep_in_a_text_without_spaces_is_found() -> None:

@@ -11,9 +11,13 @@ import re
 import threading
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property, partial
 from itertools import accumulate
+from operator import add, sub
+from typing import NamedTuple
+
+from ltrl.scoring.finder import Find, finder
 
 __all__ = ["Folded", "fold", "rarity"]
 
@@ -39,12 +43,11 @@ _SIGN = {ignores: re.compile("[" + "".join(map(re.escape, signs)) + "]") for ign
 
 def fold(text: str, *, ignore_accents: bool = True) -> Folded:
     """The text in NFKC, case folded in every script, with plain quotes and dashes; without accents unless told."""
-    runs, places = _RUNS[ignore_accents], list[tuple[int, int, int]]()
-    if text.isascii():
-        return Folded(text, text.encode("ascii").lower(), places, runs)
-    _state.current = runs, places
+    places = Places([], [], [])
+    _state.add = places.starts.append, places.ends.append, places.folded.append
     # `bytes.lower` touches ASCII alone.
-    return Folded(text, text.encode("ascii", _HANDLER).lower(), places, runs)
+    data = text.encode("ascii", _HANDLERS[ignore_accents]).lower()
+    return Folded(text, data, places, _RUNS[ignore_accents])
 
 
 def rarity(word: str) -> int:
@@ -69,19 +72,32 @@ class Runs(dict[str, bytes]):
         return folded
 
 
-_LONGEST_KEPT, _MOST_KEPT = 32, 65536
+_LONGEST_KEPT, _MOST_KEPT, _LONGEST = 32, 65536, 4096  # characters, runs, characters
+_WIDE = dict(zip("，：；！？（）　“”‘’—", ",:;!?() \"\"''-", strict=True))
+_EAST_ASIAN = re.compile(
+    "[\u00b7\u3001\u3002\u3008-\u3011\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3" + "".join(_WIDE) + "]+"
+)
+"""Most of a Chinese, Japanese or Korean text: what joins nothing before it and folds to itself or as `_WIDE` says."""
 _SEAM = re.compile("[\u0e01-\u0e2e\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]")
 """Letters of unspaced scripts that never join the one before: what stands before them folds by itself."""
+
+
+class Places(NamedTuple):
+    """The runs of a text that are not ASCII; as three lists, a tuple for each would keep the garbage collector busy."""
+
+    starts: list[int]
+    ends: list[int]
+    folded: list[bytes]
 
 
 class Folded:
     """A folded text with its original."""
 
-    def __init__(self, original: str, data: bytes, places: Sequence[tuple[int, int, int]], runs: Runs) -> None:
+    def __init__(self, original: str, data: bytes, places: Places, runs: Runs) -> None:
         self.original = original
         self.data = data
         """The folded text in UTF-8."""
-        self._places = places  # of runs: first character, last + 1, bytes when folded
+        self._places = places
         self._runs = runs
 
     @property
@@ -89,9 +105,14 @@ class Folded:
         """The folded text."""
         return self.data.decode("utf-8", "surrogatepass")
 
+    @cached_property
+    def find(self) -> Find:
+        """Where bytes without a zero stand in `data`, at or after a place; -1 where they do not."""
+        return finder(self.data)
+
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where bytes [start, end) of `data` stand in the original: characters, with the marks on the last of them."""
-        if not self._places:
+        if not self._places.starts:
             return start, end
         begin, finish = self._origin(start)[0], self._origin(end - 1)[1]
         while finish < len(self.original) and unicodedata.combining(self.original[finish]):
@@ -103,11 +124,14 @@ class Folded:
         number = bisect_right(self._folded_starts, place) - 1
         if number < 0:
             return place, place + 1
-        start, end, size = self._places[number]
-        offset = place - self._folded_starts[number]
+        start, end, folded = self._places.starts[number], self._places.ends[number], self._places.folded[number]
+        offset, size = place - self._folded_starts[number], len(folded)
         if offset >= size:
             return end + offset - size, end + offset - size + 1
         run = self.original[start:end]
+        if _EAST_ASIAN.fullmatch(run):
+            start += len(folded[:offset].decode("utf-8", "ignore"))  # as many characters
+            return start, start + 1
         clusters = _clusters(run)
         ends = list(accumulate(len(self._runs[cluster]) for cluster in clusters))
         if ends[-1] != size:  # folding the parts is folding the whole, but for the few letters that join neighbours
@@ -119,26 +143,38 @@ class Folded:
     @cached_property
     def _folded_starts(self) -> list[int]:
         """Where the runs begin in `data`."""
-        grown = accumulate((size - (end - start) for start, end, size in self._places), initial=0)
-        return [place[0] + growth for place, growth in zip(self._places, grown, strict=False)]
+        starts, ends, folded = self._places
+        grown = accumulate(map(sub, map(len, folded), map(sub, ends, starts)), initial=0)
+        return list(map(add, starts, grown))
 
 
-_HANDLER = "ltrl.scoring.fold"
 _state = threading.local()
 
 
-def _fold_unencodable(error: UnicodeError) -> tuple[bytes, int]:
-    assert isinstance(error, UnicodeEncodeError)
-    runs, places = _state.current
-    start, end = error.start, error.end
-    if end - start > _LONGEST_KEPT and (seam := _SEAM.search(error.object, start + _LONGEST_KEPT, end)):
-        end = seam.start()  # the codec comes back with the rest
-    folded = runs[error.object[start:end]]
-    places.append((start, end, len(folded)))
-    return folded, end
+def _handler(runs: Runs) -> Callable[[UnicodeError], tuple[bytes, int]]:
+    def fold_unencodable(error: UnicodeError) -> tuple[bytes, int]:
+        start, end = error.start, error.end  # type: ignore[attr-defined]
+        text: str = error.object  # type: ignore[attr-defined]
+        if end - start > _LONGEST_KEPT:
+            end = _cut(text, start, end)  # the codec comes back with the rest
+        folded = runs[text[start:end]]
+        add_start, add_end, add_folded = _state.add
+        add_start(start)
+        add_end(end)
+        add_folded(folded)
+        return folded, end
+
+    return fold_unencodable
 
 
-codecs.register_error(_HANDLER, _fold_unencodable)
+def _cut(text: str, start: int, end: int) -> int:
+    """Where to end a long run: before a character that joins none before it."""
+    if known := _EAST_ASIAN.match(text, start, min(end, start + _LONGEST)):
+        stop = known.end() if known.end() == end else known.end() - 1  # what follows may be a mark on the last
+        if stop - start > _LONGEST_KEPT:
+            return stop
+    seam = _SEAM.search(text, start + _LONGEST_KEPT, end)
+    return seam.start() if seam else end
 
 
 def _clusters(run: str) -> list[str]:
@@ -153,6 +189,10 @@ def _clusters(run: str) -> list[str]:
 
 
 def _fold(run: str, ignore_accents: bool) -> bytes:
+    if _EAST_ASIAN.fullmatch(run):
+        for wide, plain in _WIDE.items():
+            run = run.replace(wide, plain)
+        return run.encode()
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", run).casefold())
     if ignore_accents:
         apart = unicodedata.normalize("NFD", folded)
@@ -165,3 +205,6 @@ def _fold(run: str, ignore_accents: bool) -> bytes:
 
 
 _RUNS = {ignores: Runs(partial(_fold, ignore_accents=ignores)) for ignores in (True, False)}
+_HANDLERS = {ignores: f"ltrl.scoring.fold.{'bare' if ignores else 'accented'}" for ignores in _RUNS}
+for _ignores, _name in _HANDLERS.items():
+    codecs.register_error(_name, _handler(_RUNS[_ignores]))

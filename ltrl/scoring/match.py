@@ -68,12 +68,10 @@ class ReferenceMatcher:
         every: bool = False,
     ) -> tuple[Hit, ...]:
         """One hit for each entity, found under its own name only."""
-        known = [reference.entity(entity) for entity in entities]
-        prepared = reference.Prepared(text, keeps_ideographs=any(one.has_ideographs for one in known))
+        prepared = reference.Prepared(text)
         num_places = None if every else 1
         return tuple(
-            Hit(entity, tuple(islice(one.find_all(prepared), num_places)))
-            for entity, one in zip(entities, known, strict=True)
+            Hit(entity, tuple(islice(reference.entity(entity).find_all(prepared), num_places))) for entity in entities
         )
 
 

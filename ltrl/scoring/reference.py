@@ -1,9 +1,8 @@
 """LongTraceRL's matcher, hit for hit: ASCII words and CJK ideographs, a substring of what they join to.
 
-The text is not normalised. It is put in lower case; the token of the entity that is likely to be rarest is looked for
-with `str.find`, which settles nearly every miss; where it stands, the tokens before and after are asked for. Searching
-costs about half a nanosecond a character, normalising thirty. A short text of rare letters alone to search in was tried
-too: making it costs what it saves.
+The text is not normalised. It is put in lower case; the token of the entity that is likely to be rarest is looked for,
+which settles nearly every miss; where it stands, the tokens before and after are asked for. Lower case costs a third of
+a nanosecond a character and a search a thirtieth, normalising thirty.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
+from ltrl.scoring.finder import finder
 from ltrl.scoring.fold import rarity
 
 __all__ = ["Prepared", "ReferenceEntity", "normalize"]
@@ -32,25 +32,42 @@ def normalize(text: str) -> str:
     return " ".join(_TOKEN.findall(text.lower()))
 
 
+class Form:
+    """A text in lower case and how to search it: the place of a token at or after another place, or -1."""
+
+    def __init__(self, text: str | bytes) -> None:
+        if isinstance(text, str):
+            self.text, self.find = text, text.find
+        else:
+            find = finder(text)
+            self.text, self.find = text.decode("ascii"), lambda token, start: find(token.encode("ascii"), start)
+
+
 class Prepared:
-    """A text in lower case.
+    """A text in lower case, in a form for entities with ideographs and one for those without."""
 
-    Where no entity has ideographs, every character that is not ASCII becomes a `?`, which costs a quarter of lower case
-    in Unicode; a place found must then hold no ideograph.
-    """
-
-    def __init__(self, original: str, *, keeps_ideographs: bool) -> None:
+    def __init__(self, original: str) -> None:
         self.original = original
         self._added: list[int] = []  # places of the dots that lower case sets beside an `i`
         if _DOTTED_I in original:
             dotted = (match.start() for match in re.finditer(_DOTTED_I, original))
             self._added = [place + number for number, place in enumerate(dotted, 1)]
-        elif not (original.isascii() or keeps_ideographs):
-            original = original.replace(_KELVIN, "k").encode("ascii", "replace").decode("ascii")
-        self.text = original.lower()
+
+    @cached_property
+    def whole(self) -> Form:
+        """Every character."""
+        return Form(self.original.lower())
+
+    @cached_property
+    def plain(self) -> Form:
+        """With a `?` for all that is not ASCII: a quarter of the time, but a place may hold an ideograph."""
+        if self._added:
+            return self.whole
+        text = self.original if self.original.isascii() else self.original.replace(_KELVIN, "k")
+        return Form(text.encode("ascii", "replace").lower())
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where characters [start, end) of `text` stand in the original."""
+        """Where characters [start, end) of either form stand in the original."""
         return start - bisect_left(self._added, start), end - bisect_left(self._added, end)
 
 
@@ -64,7 +81,7 @@ class ReferenceEntity:
     def __init__(self, entity: str) -> None:
         tokens = _TOKEN.findall(entity.lower())
         self.is_empty = not tokens
-        self.has_ideographs = any(token >= "\u4e00" for token in tokens)
+        self._ideographs = [token for token in tokens if token >= "\u4e00"]
         if self.is_empty:
             return
         place = max(range(len(tokens)), key=lambda i: (rarity(tokens[i]), -i))
@@ -75,25 +92,34 @@ class ReferenceEntity:
         rest = "".join(map(str.__add__, breaks[place:], tokens[place + 1 :]))
         self._after = re.compile(self._anchor + rest)
 
-    def find_all(self, text: Prepared) -> Iterator[tuple[int, int]]:
+    def find_all(self, text: Prepared, *, patience: int = 16) -> Iterator[tuple[int, int]]:
         """Every place in the original text, from left to right, none overlapping.
 
-        An entity without tokens is at the start of any text.
+        An entity without tokens is at the start of any text. An anchor that stands at more than `patience` places is
+        frequent, and looked for with what follows it: a slower search, but Python sees fewer places.
         """
         if self.is_empty:
             yield 0, 0
             return
-        data, done = text.text, 0
-        anchor = data.find(self._anchor)
+        if not all(ideograph in text.original for ideograph in self._ideographs):
+            return  # they have no lower case
+        form, done = text.whole if self._ideographs else text.plain, 0
+        data, find = form.text, form.find
+        anchor, num_places = find(self._anchor, 0), 0
         while anchor >= 0:
             match = self._after.match(data, anchor)
             start = self._start(data, done, anchor) if match else -1
             if match and start >= 0:
                 span = text.span(start, match.end())
-                if self.has_ideographs or not _IDEOGRAPH.search(text.original, *span):
+                if self._ideographs or not _IDEOGRAPH.search(text.original, *span):
                     yield span
                     done = match.end()
-            anchor = data.find(self._anchor, max(anchor + 1, done))
+            num_places += 1
+            if num_places < patience:
+                anchor = find(self._anchor, max(anchor + 1, done))
+            else:
+                following = self._after.search(data, max(anchor + 1, done))
+                anchor = following.start() if following else -1
 
     def _start(self, data: str, done: int, anchor: int) -> int:
         """Where the entity begins whose anchor stands there, not before `done`; -1 where other tokens precede."""

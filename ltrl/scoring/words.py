@@ -123,14 +123,18 @@ class WordsEntity:
         self._stands_free_left = anchor.begins and parts[place - 1].separates
         self._stands_free_right = anchor.ends and place + 1 < len(parts) and parts[place + 1].separates
         self._begins = anchor.begins and place == 1
+        self._rough = _rough(parts[place:], self._stands_free_left) if anchor.begins else None
         # In bytes: no character takes more than four. One more on each side for what may not stand there.
         self._reach_left = 4 * sum(part.reach for part in parts[:place]) + 16
         self._reach_right = 4 * sum(part.reach for part in parts[place:]) + 16
 
-    def find_all(self, text: Folded) -> Iterator[tuple[int, int]]:
-        """Every place in the original text, from left to right, none overlapping."""
+    def find_all(self, text: Folded, *, patience: int = 16) -> Iterator[tuple[int, int]]:
+        """Every place in the original text, from left to right, none overlapping.
+
+        An anchor that stands at more than `patience` places is frequent, and looked for with what follows it.
+        """
         data, done = text.data, 0
-        for anchor in self._candidates(data):
+        for anchor in self._candidates(text, patience):
             if anchor < done:
                 continue
             left = anchor if self._begins else max(done, anchor - self._reach_left)
@@ -151,21 +155,47 @@ class WordsEntity:
         if match := self._pattern.match(window, start):
             yield match
 
-    def _candidates(self, data: bytes) -> Iterator[int]:
+    def _candidates(self, text: Folded, patience: int) -> Iterator[int]:
         """Where an anchor stands that is no part of a word if it must not be one, from left to right."""
-        found = [self._occurrences(data, literal) for literal in self._anchors]
-        return merge(*found) if len(found) > 1 else found[0]
-
-    def _occurrences(self, data: bytes, literal: bytes) -> Iterator[int]:
-        place, size = data.find(literal), len(literal)
-        while place >= 0:
-            end = place + size
+        data = text.data
+        found = [_occurrences(text, literal) for literal in self._anchors]
+        for number, (place, end) in enumerate(merge(*found) if len(found) > 1 else found[0]):
+            if number >= patience and self._rough:
+                yield from _starts(self._rough, data, place)
+                return
             is_inside = (self._stands_free_left and place and data[place - 1] in _ALNUM) or (
                 self._stands_free_right and end < len(data) and data[end] in _ALNUM
             )
             if not is_inside:
                 yield place
-            place = data.find(literal, place + 1)
+
+
+def _occurrences(text: Folded, literal: bytes) -> Iterator[tuple[int, int]]:
+    find, size = text.find, len(literal)
+    place = find(literal, 0)
+    while place >= 0:
+        yield place, place + size
+        place = find(literal, place + 1)
+
+
+def _starts(pattern: re.Pattern[bytes], data: bytes, place: int) -> Iterator[int]:
+    while match := pattern.search(data, place):
+        yield match.start()
+        place = match.start() + 1
+
+
+def _rough(parts: list[_Part], stands_free_left: bool) -> re.Pattern[bytes]:
+    """Matches the parts in UTF-8 wherever they stand, as far as bytes can tell, and more: what to look at closely."""
+    anchor = parts[0]
+    first = re.escape(anchor.literals[0] if len(anchor.literals) == 1 else anchor.literals[0][0])
+    # Behind the letters, not before them: `re` looks for a pattern fast that begins with letters.
+    free = f"(?<![a-z0-9]{first})" if stands_free_left else ""
+    patterns = [first + free + anchor.pattern.removeprefix(first)]
+    for part in parts[1:]:
+        if not (part.literals or part.pattern.isascii()):  # a class of characters, not of bytes
+            break
+        patterns.append(part.pattern)
+    return re.compile("".join(patterns).encode("utf-8", "surrogatepass"))
 
 
 _ALNUM = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
