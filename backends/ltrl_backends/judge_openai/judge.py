@@ -14,12 +14,12 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ltrl.backend import JudgeSection, Relaunch
 from ltrl.background import BackgroundLoop
+from ltrl.endpoint import Endpoint, Patience, Unanswered
 from ltrl.errors import Code, fail
 from ltrl.references import Secret, reveal
 from ltrl.scoring import JudgeRequest, Verdict
 from ltrl_backends.judge_openai.cache import VerdictCache
-from ltrl_backends.judge_openai.endpoint import Endpoint, Patience, Unanswered
-from ltrl_backends.judge_openai.prompts import TEMPLATES
+from ltrl_backends.judge_openai.prompts import TEMPLATES, Template
 from ltrl_backends.judge_openai.verdicts import reference_parse, strict_parse
 
 __all__ = ["OpenAIJudge"]
@@ -49,8 +49,8 @@ class OpenAIJudge:
         """Name of the model, as the endpoint knows it."""
         api_key: Annotated[Secret, Relaunch] | None = None
         """Where the key is found when the job runs: `${env:NAME}` or `${file:PATH}`; a key itself is refused."""
-        template: Literal["hle-style", "aa-lcr"] = "hle-style"
-        """What the judge is asked: the fields of Humanity's Last Exam, or AA-LCR's one word."""
+        template: Template = "hle-style"
+        """What the judge is asked: the fields of Humanity's Last Exam, or what AA-LCR and FRAMES publish."""
         parse: Literal["strict", "reference"] = "strict"
         """How its reply is read: `strict` wants one plain verdict; `reference` is for LongTraceRL's `hle-style`."""
         replies: Annotated[int, Field(ge=1)] = 3
@@ -159,7 +159,7 @@ class OpenAIJudge:
             if options.seed is not None:
                 body = body | {"seed": options.seed + number}
             try:
-                reply = await self._endpoint.complete(body)
+                reply = (await self._endpoint.complete(body)).text
             except Unanswered as error:
                 return Verdict(None, str(error), reply)
             if options.parse == "strict":

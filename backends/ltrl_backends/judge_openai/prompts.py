@@ -1,12 +1,15 @@
-"""What the judge is asked, by template name. The wording is ours; the fields are those of the benchmarks named."""
+"""What the judge is asked, by template name. The wording of `hle-style` is ours, the others are quoted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from ltrl.scoring import JudgeRequest
 
-__all__ = ["TEMPLATES"]
+__all__ = ["TEMPLATES", "Template"]
+
+Template = Literal["hle-style", "aa-lcr", "frames"]
 
 
 def _hle(request: JudgeRequest) -> str:
@@ -34,17 +37,39 @@ included; no if it differs, is ambiguous or incomplete, or if there is none.
 
 
 def _aa_lcr(request: JudgeRequest) -> str:
-    return f"""Decide whether a candidate answer agrees with the official answer to a question about a set of documents.
+    """AA-LCR's equality checker, as its dataset card gives it (ArtificialAnalysis/AA-LCR 1.0, Apache-2.0)."""
+    return f"""Assess whether the following CANDIDATE ANSWER is CORRECT or INCORRECT.
+For the CANDIDATE ANSWER to be correct, it must be consistent with the OFFICIAL ANSWER.
 
-The question: {request.question}
+The question, for reference only: {request.question}
+The OFFICIAL ANSWER: {request.label}
+CANDIDATE ANSWER TO ASSESS: {request.response}
 
-The official answer: {request.label}
-
-The candidate answer: {request.response}
-
-It agrees if it says what the official answer says; other wording, order or format and additional detail that does not \
-contradict it are allowed, a missing part is not. Reply with one word, CORRECT or INCORRECT.
+Reply only with CORRECT or INCORRECT.
 """
 
 
-TEMPLATES: dict[str, Callable[[JudgeRequest], str]] = {"hle-style": _hle, "aa-lcr": _aa_lcr}
+def _frames(request: JudgeRequest) -> str:
+    """The auto-rating prompt of FRAMES (Krishna et al. 2024, arXiv 2409.12941, appendix), quoted."""
+    return f"""===Task===
+I need your help in evaluating an answer provided by an LLM against a ground truth answer. Your task is to determine \
+if the ground truth answer is present in the LLM's response. Please analyze the provided data and make a decision.
+===Instructions===
+1. Carefully compare the "Predicted Answer" with the "Ground Truth Answer".
+2. Consider the substance of the answers - look for equivalent information or correct answers. Do not focus on exact \
+wording unless the exact wording is crucial to the meaning.
+3. Your final decision should be based on whether the meaning and the vital facts of the "Ground Truth Answer" are \
+present in the "Predicted Answer:"
+===Input Data===
+- Question: {request.question}
+- Predicted Answer: {request.response}
+- Ground Truth Answer: {request.label}
+===Output Format===
+Provide your final evaluation in the following format:
+"Explanation:" (How you made the decision?)
+"Decision:" ("TRUE" or "FALSE" )
+Please proceed with the evaluation.
+"""
+
+
+TEMPLATES: dict[Template, Callable[[JudgeRequest], str]] = {"hle-style": _hle, "aa-lcr": _aa_lcr, "frames": _frames}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from ltrl_backends.judge_openai.prompts import Template
 
 __all__ = ["ReferenceReply", "reference_parse", "strict_parse"]
 
 _VERDICT_LINE = re.compile(r"^[\W_]*correct[\W_]*[:=][\W_]*(yes|no|true|false)[\W_]*$", re.IGNORECASE | re.MULTILINE)
+_DECISION = re.compile(r"^[\W_]*decision[\W_]*[:=]?[\W_]*(true|false)[\W_]*$", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"[\W_]*(in)?correct[\W_]*", re.IGNORECASE)
 _YES = {"yes": True, "true": True, "no": False, "false": False}
 
@@ -16,12 +19,15 @@ _REFERENCE_VERDICT = re.compile(r"\*{0,2}correct\*{0,2}\s*:\s*(no|yes)", re.IGNO
 _REFERENCE_EXTRACTION = re.compile(r"\*{0,2}extracted_final_answer\*{0,2}\s*:\s*(.+)", re.IGNORECASE)
 
 
-def strict_parse(reply: str, template: Literal["hle-style", "aa-lcr"]) -> bool | None:
+def strict_parse(reply: str, template: Template) -> bool | None:
     """The verdict that a reply gives plainly and once, as text or as a JSON object; None for any other reply."""
     text = reply.rpartition("</think>")[2].strip()
     if template == "aa-lcr":
         match = _WORD.fullmatch(text.splitlines()[-1]) if text else None
         return match[1] is None if match else None
+    if template == "frames":
+        decisions = {_YES[word.lower()] for word in _DECISION.findall(text)}
+        return decisions.pop() if len(decisions) == 1 else None
     fields = _json_object(text)
     if fields is not None:
         said = str(fields.get("correct")).strip().lower()

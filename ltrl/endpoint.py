@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Endpoint", "Unanswered"]
+__all__ = ["Completion", "Endpoint", "Patience", "Refused", "Unanswered"]
 
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _LONGEST_REPLY_BYTES = 4_000_000
@@ -21,6 +21,10 @@ _LONGEST_REPLY_BYTES = 4_000_000
 
 class Unanswered(Exception):
     """The endpoint gave no reply; the text says why."""
+
+
+class Refused(Unanswered):
+    """The endpoint will not answer this request, however often it is asked."""
 
 
 class _Transient(Exception):
@@ -45,15 +49,32 @@ class Patience:
     """Longest wait between two tries; an endpoint that asks for more is given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an endpoint answered."""
+
+    text: str
+    """`content` of the first choice; empty for null."""
+    reasoning: str = ""
+    """What the server's own parser took for reasoning; empty for a server without one."""
+    finish_reason: str = ""
+    """As the server says it: `stop`, `length`; empty where it says nothing."""
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+    """None where the server does not count."""
+
+
 class Endpoint:
     """A URL that answers chat completions; belongs to one event loop."""
 
     def __init__(
         self, httpx: ModuleType, base_url: str, *, api_key: str | None, connections: int, patience: Patience
     ) -> None:
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {"content-type": "application/json"}
+        if api_key:
+            headers["authorization"] = f"Bearer {api_key}"
         self._httpx = httpx
-        self._url = base_url.rstrip("/") + "/chat/completions"
+        self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
         self._patience = patience
         self._client = httpx.AsyncClient(
             headers=headers,
@@ -62,13 +83,14 @@ class Endpoint:
         )
         self._closing = asyncio.Event()
 
-    async def complete(self, body: Mapping[str, Any]) -> str:
-        """The text of the first choice; raises Unanswered."""
+    async def complete(self, body: Mapping[str, Any] | bytes) -> Completion:
+        """The first choice for a request, given as fields or as JSON; raises Unanswered."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         patience = self._patience
         for tries in range(1, patience.retries + 2):
             try:
                 async with asyncio.timeout(patience.timeout_seconds):
-                    return await self._try(body)
+                    return await self._try(content)
             except (_Transient, TimeoutError) as error:
                 timed_out = f"no full reply within {patience.timeout_seconds:g} s"
                 failure = error if isinstance(error, _Transient) else _Transient(timed_out)
@@ -94,10 +116,10 @@ class Endpoint:
             await asyncio.wait_for(self._closing.wait(), seconds)
         return self._closing.is_set()
 
-    async def _try(self, body: Mapping[str, Any]) -> str:
+    async def _try(self, body: bytes) -> Completion:
         content = bytearray()
         try:
-            async with self._client.stream("POST", self._url, json=body) as response:
+            async with self._client.stream("POST", self._url, content=body) as response:
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > _LONGEST_REPLY_BYTES:
@@ -107,25 +129,42 @@ class Endpoint:
         except RuntimeError as error:  # httpx's word for a client that was closed meanwhile
             if not self._closing.is_set():
                 raise
-            raise Unanswered("the judge was closed") from error
+            raise Unanswered("the endpoint was closed") from error
         if response.status_code != 200:
             said = f"HTTP {response.status_code}: {_excerpt(content)}"
             if response.status_code in _TRANSIENT:
                 raise _Transient(said, _retry_after(response.headers.get("retry-after")))
-            raise Unanswered(said)
+            raise Refused(said)
         return _reply(content)
 
 
-def _reply(content: bytearray) -> str:
+def _reply(content: bytearray) -> Completion:
     try:
-        text = json.loads(content)["choices"][0]["message"]["content"]
+        reply = json.loads(content)
+        choice = reply["choices"][0]
+        message = choice["message"]
+        text = message["content"]
     except ValueError as error:
         raise _Transient(f"a reply that is not JSON: {_excerpt(content)}") from error
     except (KeyError, IndexError, TypeError) as error:
         raise _Transient(f"a reply without `choices[0].message.content`: {_excerpt(content)}") from error
     if text is not None and not isinstance(text, str):
         raise _Transient(f"a reply whose content is not text: {_excerpt(content)}")
-    return text or ""
+    # vLLM said `reasoning_content` until 0.11 and `reasoning` since.
+    reasoning = message.get("reasoning") or message.get("reasoning_content")
+    usage = reply.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    return Completion(
+        text or "",
+        reasoning if isinstance(reasoning, str) else "",
+        str(choice.get("finish_reason") or ""),
+        _count(counts.get("prompt_tokens")),
+        _count(counts.get("completion_tokens")),
+    )
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _retry_after(value: str | None) -> float | None:
