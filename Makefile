@@ -64,7 +64,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing ltrl with what its tests need"
-	@$(PIP) --editable '.[local,server,dev]'
+	@$(PIP) --editable '.[local,server,eval,dev]'
 	@touch $@ $(VENV)/.demo
 
 clean:

@@ -50,8 +50,12 @@ def check(
                 return tuple(dict.fromkeys(warning for planned in found for warning in planned.warnings))
             case "cluster" if isinstance(document, Document):
                 checked_profile(document)
+            case "evaluation" if isinstance(document, Document):
+                from ltrl.evaluation.subject import evaluation
+
+                evaluation(document, path)
             case written if isinstance(document, Document):
-                raise_if_any([*document.mistakes, wrong_kind(document, written, "experiment", "cluster")])
+                raise_if_any([*document.mistakes, wrong_kind(document, written, "experiment", "evaluation", "cluster")])
     except LtrlError as error:
         return error.diagnostics
     return ()

@@ -14,7 +14,7 @@ from typing import Any
 
 import annotated_types as bounds
 
-from ltrl.backend import Choice, Grade, Model, backends, docstrings, load
+from ltrl.backend import Choice, Grade, Later, Model, backends, docstrings, load
 from ltrl.errors import Code, LtrlError, Position, fail
 from ltrl.names import elsewhere
 from ltrl.parse import fields_of
@@ -35,7 +35,13 @@ __all__ = [
     "without_defaults",
 ]
 
-SECTIONS = {"data": "data.train", "engine": "engine", "judge": "reward.judge", "reward": "reward"}
+SECTIONS = {
+    "benchmark": "eval.benchmarks.*",
+    "data": "data.train",
+    "engine": "engine",
+    "judge": "reward.judge",
+    "reward": "reward",
+}
 """Where the section of each kind of backend stands in a spec."""
 
 
@@ -84,8 +90,10 @@ def of_model(
         field = _field(model, name, prefix, grade, owner)
         yield field
         info = model.model_fields[name]
-        inner = _section(info.annotation)
-        if inner and not _choice(info.metadata):
+        inner, choice = _section(info.annotation), _choice(info.metadata)
+        if isinstance(choice, Later):
+            inner, choice = choice.model, None
+        if inner and not choice:
             yield from of_model(inner, prefix=f"{field.path}.", grade=field.grade, owner=owner)
 
 
@@ -187,7 +195,7 @@ def _paths(model: type[Model], data: Any, path: Keys = ()) -> Iterator[str]:
 def _field(model: type[Model], name: str, prefix: str, grade: Grade, owner: str = "experiment") -> Field:
     info = model.model_fields[name]
     choice = _choice(info.metadata)
-    kind = f"{choice.kind} backend" if choice else _type(info.annotation, info.metadata)
+    kind = _kind(choice) if choice else _type(info.annotation, info.metadata)
     default = "required" if info.is_required() else "" if _section(info.annotation) else _default(info.default)
     own = next((m for m in info.metadata if isinstance(m, Grade)), grade)
     meaning = " ".join(docstrings(model).get(name, "").split())
@@ -196,6 +204,10 @@ def _field(model: type[Model], name: str, prefix: str, grade: Grade, owner: str 
 
 def _choice(metadata: Iterable[object]) -> Choice | None:
     return next((m for m in metadata if isinstance(m, Choice)), None)
+
+
+def _kind(choice: Choice) -> str:
+    return "section" if isinstance(choice, Later) else f"{choice.kind} backend"
 
 
 def _section(annotation: object) -> type[Model] | None:
@@ -209,7 +221,7 @@ def _type(annotation: object, metadata: Iterable[object] = ()) -> str:
     if origin is typing.Annotated:
         inside: tuple[object, ...] = annotation.__metadata__  # type: ignore[attr-defined]
         choice = _choice(inside)
-        return f"{choice.kind} backend" if choice else _type(arguments[0], inside)
+        return _kind(choice) if choice else _type(arguments[0], inside)
     if origin is typing.Literal:
         return " or ".join(f"`{a}`" for a in arguments)
     if origin in (typing.Union, types.UnionType):

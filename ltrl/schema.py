@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Any
 
-from ltrl.backend import Choice, Model, backends, load
+from ltrl.backend import Choice, Later, Model, backends, load
 from ltrl.spec import ClusterProfile, Experiment
 
 __all__ = ["schema"]
@@ -19,8 +19,10 @@ REFERENCE = {"$ref": "#/$defs/reference"}
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The schema of `experiment` or `cluster` files, with the options of every installed backend."""
-    models: dict[str, type[Model]] = {"experiment": Experiment, "cluster": ClusterProfile}
+    """The schema of `experiment`, `evaluation` or `cluster` files, with the options of every installed backend."""
+    from ltrl.evaluation.spec import Evaluation
+
+    models: dict[str, type[Model]] = {"experiment": Experiment, "evaluation": Evaluation, "cluster": ClusterProfile}
     model = models[kind]
     definitions: dict[str, Any] = {
         "reference": {
@@ -52,6 +54,11 @@ def _linked(node: Any, definitions: dict[str, Any]) -> Any:
     if kind := node.get("$backend"):
         _define(kind, definitions)
         return {**{k: v for k, v in node.items() if k != "$backend"}, "$ref": f"#/$defs/{kind}-backend"}
+    if target := node.get("$later"):
+        rest = {k: v for k, v in node.items() if k not in ("$later", "default")}
+        found = Later(target).model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= {name: _linked(inner, definitions) for name, inner in found.pop("$defs", {}).items()}
+        return {**rest, "anyOf": [_linked(found, definitions), {"type": "null"}]}
     made: dict[str, Any] = {}
     for key, value in node.items():
         match key:
@@ -112,6 +119,8 @@ def _tag(options: type[Model]) -> str:
 def _required(annotation: Any, definitions: dict[str, Any], metadata: tuple[Any, ...]) -> dict[str, Any]:
     """What must be written in a place, all the way down; empty where nothing must."""
     choice = next((m for m in metadata if isinstance(m, Choice)), None)
+    if isinstance(choice, Later):
+        return _required(choice.model, definitions, ())
     if choice:
         return _required_by_backend(choice, definitions)
     if typing.get_origin(annotation) is typing.Annotated:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ltrl.backend import Choice, Model, docstrings, load
-from ltrl.errors import LtrlError
+from ltrl.backend import Choice, Model, docstrings
 from ltrl.references import Treatment
 from ltrl.source import Keys
 
@@ -84,11 +83,7 @@ def _concrete(annotation: Any, data: Any) -> Any:
         members = [_concrete(a, data) for a in typing.get_args(annotation) if a is not type(None)]
         return next((m for m in members if isinstance(m, type) and issubclass(m, Model)), members[0])
     if isinstance(annotation, Choice):
-        name = data.get(annotation.tag) if isinstance(data, dict) else data
-        try:
-            return load(annotation.kind, name).Options if isinstance(name, str) else None
-        except LtrlError:
-            return None
+        return annotation.model_of(data)
     return annotation
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from ltrl.backend import DataChoice, EngineChoice, Model, Note, Relaunch, RewardChoice
+from ltrl.backend import DataChoice, EngineChoice, Later, Model, Note, Relaunch, RewardChoice
 from ltrl.references import Late, Shell
 
 __all__ = [
@@ -368,6 +368,8 @@ class Experiment(Model):
     """The training system."""
     sweep: Annotated[Sweep | None, Note] = None
     """Makes this the description of many runs."""
+    eval: Annotated[Annotated[Model | None, Later("ltrl.evaluation.spec:EvalSection")], Relaunch] = None
+    """Measures the trained model: with the stage `eval`, or with `ltrl eval` of this file."""
     stages: Annotated[Annotated[tuple[Name, ...], Field(min_length=1)], Relaunch] = ("train",)
     """Parts of the run, in order; each is a job that starts when the one before has succeeded. The engine says which
     there are."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ltrl import slurm, why
 from ltrl.backend import KINDS, Grade, Model, backends, load
+from ltrl.evaluation.spec import Evaluation
 from ltrl.fields import of_model
 from ltrl.pages import pages_markdown
 from ltrl.schema import schema
@@ -26,6 +27,7 @@ def pages() -> dict[str, str]:
 
     return {
         "ltrl.schema.json": json.dumps(schema("experiment"), indent=2) + "\n",
+        "evaluation.schema.json": json.dumps(schema("evaluation"), indent=2) + "\n",
         "cluster.schema.json": json.dumps(schema("cluster"), indent=2) + "\n",
         "spec.md": _reference(),
         "errors.md": pages_markdown(),
@@ -75,6 +77,12 @@ def _reference() -> str:
         "## `kind: experiment`",
         "",
         *_fields(Experiment, Grade.NEW_RUN),
+        "",
+        "## `kind: evaluation`",
+        "",
+        "Its fields from `benchmarks` to `serve` are those of an experiment's `eval`.",
+        "",
+        *_fields(Evaluation, Grade.RELAUNCH),
         "",
         "## `kind: cluster`",
         "",

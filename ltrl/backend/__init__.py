@@ -14,10 +14,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ltrl import deferred
-from ltrl.backend.choices import Choice, DataChoice, EngineChoice, JudgeChoice, RewardChoice, create
+from ltrl.backend.choices import (
+    BenchmarkChoice,
+    Choice,
+    DataChoice,
+    EngineChoice,
+    JudgeChoice,
+    Later,
+    RewardChoice,
+    create,
+)
 from ltrl.backend.documentation import docstrings
 from ltrl.backend.models import Grade, Model, Note, Relaunch
 from ltrl.backend.protocols import (
+    BenchmarkBackend,
     DataBackend,
     EngineBackend,
     JudgeBackend,
@@ -28,11 +38,13 @@ from ltrl.backend.protocols import (
 )
 from ltrl.backend.registry import API, GROUP, KINDS, BackendInfo, backends, load, missing_modules
 from ltrl.backend.sections import (
+    BenchmarkSection,
     DataSection,
     EngineSection,
     JudgeSection,
     Outage,
     Overlong,
+    OverlongQuestion,
     RewardSection,
     RewardServer,
     named,
@@ -57,6 +69,9 @@ __all__ = [
     "GROUP",
     "KINDS",
     "BackendInfo",
+    "BenchmarkBackend",
+    "BenchmarkChoice",
+    "BenchmarkSection",
     "Choice",
     "DataBackend",
     "DataChoice",
@@ -76,11 +91,13 @@ __all__ = [
     "JudgeBackend",
     "JudgeChoice",
     "JudgeSection",
+    "Later",
     "Model",
     "ModelServer",
     "Note",
     "Outage",
     "Overlong",
+    "OverlongQuestion",
     "ReadsFiles",
     "Relaunch",
     "RewardBackend",

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from ltrl.backend.sections import DataSection, EngineSection, JudgeSection, RewardSection
+from ltrl.backend.sections import BenchmarkSection, DataSection, EngineSection, JudgeSection, RewardSection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ltrl.benchmark import Answered, Outcome, Question
     from ltrl.errors import Diagnostic
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ltrl.scoring import JudgeRequest, Score, ScoreRequest, Verdict
 
 __all__ = [
+    "BenchmarkBackend",
     "DataBackend",
     "EngineBackend",
     "JudgeBackend",
@@ -87,6 +89,26 @@ class DataBackend(Protocol):
 
     def __len__(self) -> int:
         """How many samples there are, without preparing them all; raises LtrlError when that cannot be known."""
+        ...
+
+
+class BenchmarkBackend(Protocol):
+    """Questions with known answers, and the metric that compares."""
+
+    api: ClassVar[int]
+    Options: ClassVar[type[BenchmarkSection]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def __iter__(self) -> Iterator[Question]:
+        """Every question, in an order that depends on nothing but the options and the data; read as it goes.
+
+        Raises LtrlError with code BAD_DATA for a record that cannot be used.
+        """
+        ...
+
+    def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
+        """The outcome of each answer, in their order. A judge that fails leaves outcomes without a score."""
         ...
 
 

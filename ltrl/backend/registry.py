@@ -9,7 +9,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from ltrl.backend.protocols import DataBackend, EngineBackend, JudgeBackend, RewardBackend
+from ltrl.backend.protocols import BenchmarkBackend, DataBackend, EngineBackend, JudgeBackend, RewardBackend
 from ltrl.errors import Code, Diagnostic, fail
 
 __all__ = ["API", "GROUP", "KINDS", "BackendInfo", "backends", "known", "load", "missing_modules"]
@@ -20,6 +20,7 @@ API = 1
 GROUP = "ltrl.backends"
 
 KINDS: dict[str, type] = {
+    "benchmark": BenchmarkBackend,
     "data": DataBackend,
     "engine": EngineBackend,
     "judge": JudgeBackend,

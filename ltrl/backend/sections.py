@@ -11,11 +11,13 @@ from ltrl.backend.models import Model, Relaunch
 from ltrl.references import Secret
 
 __all__ = [
+    "BenchmarkSection",
     "DataSection",
     "EngineSection",
     "JudgeSection",
     "Outage",
     "Overlong",
+    "OverlongQuestion",
     "RewardSection",
     "RewardServer",
     "named",
@@ -96,6 +98,21 @@ class DataSection(_Section):
     question does not need until they fit (tier 2 first, gold never), `error` stops the run."""
 
 
+OverlongQuestion = Literal["skip", "wrong", "cut-middle"]
+"""What is done about a question whose prompt is too long: it is no part of the figures, wrong, or cut."""
+
+
+class BenchmarkSection(_Section):
+    """A measure of a model; the base of every benchmark backend's `Options`."""
+
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Ask so many questions only, always the same random ones; by default every one."""
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """Answers to each question, in place of `sampling.samples`."""
+    overlong: OverlongQuestion | None = None
+    """What is done about prompts that are too long, in place of the evaluation's `overlong`."""
+
+
 class EngineSection(Model):
     """What trains the model; the base of every engine backend's `Options`."""
 
@@ -112,6 +129,8 @@ def named(section: Model) -> tuple[str, str] | None:
             return "judge", section.backend
         case DataSection():
             return "data", section.backend
+        case BenchmarkSection():
+            return "benchmark", section.backend
         case EngineSection():
             return "engine", section.name
         case _:

@@ -49,6 +49,7 @@ class SpecKind(Enum):
     """Kinds of files with a schema of their own."""
 
     EXPERIMENT = "experiment"
+    EVALUATION = "evaluation"
     CLUSTER = "cluster"
 
 

@@ -1,0 +1,1 @@
+"""The built-in benchmarks, one module each; `records` reads their files."""

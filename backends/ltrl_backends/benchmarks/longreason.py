@@ -1,0 +1,87 @@
+"""`longreason`: 794 multiple-choice questions, each at several lengths (Ling et al. 2025, arXiv 2501.15089).
+
+The hub's records (lz1bytedance/LongReason) hold whole prompts in `prompt`: they are sent as they are. How the authors
+read a letter out of an answer is not published where we could read it. Here the last letter that an answer declares
+counts (`answer is (B)`, `Answer: B`, `\\boxed{B}`), else one alone on the last line; no such letter is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ltrl.backend import BenchmarkSection
+from ltrl.benchmark import Answered, Outcome, Question, each
+from ltrl_backends.benchmarks.records import from_hub, local, read, text
+
+__all__ = ["LongReason", "extract"]
+
+REPOSITORY = "lz1bytedance/LongReason"
+_LETTER = r"[\s*_\"'(\[{]*\\?(?:boxed|text)?[\s*({]*([A-H])\b"
+_BOXED = r"\\boxed\{\s*(?:\\text\{)?\(?([A-H])\b"
+_DECLARED = re.compile(rf"(?i:answer|choice|option)(?i:\s+is)?\s*[:=]?{_LETTER}|{_BOXED}")
+_ALONE = re.compile(r"[\W_]*([A-H])(?:[\W_]*|[.):]\s.*)")
+
+
+class LongReason:
+    """Questions of the parquet files, by length; right is the letter."""
+
+    api: ClassVar[int] = 1
+
+    class Options(BenchmarkSection):
+        """LongReason: multiple-choice reasoning at 8K to 128K tokens."""
+
+        backend: Literal["longreason"]
+        """This backend."""
+        lengths: Annotated[
+            tuple[Literal["original", "expanded", "8k", "16k", "32k", "64k", "128k"], ...], Field(min_length=1)
+        ] = ("8k", "16k", "32k", "64k", "128k")
+        """Which of the hub's splits to ask."""
+        path: str | None = None
+        """Directory with the hub's files, which are named after their split: `data/128k-….parquet`, or `128k.jsonl`; by
+        default the hub."""
+        revision: str | None = None
+        """Commit of the hub's repository; by default its newest."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def __iter__(self) -> Iterator[Question]:
+        """Every question of each length, the lengths in the spec's order."""
+        options = self._options
+        wanted = [f"data/{length}-*.parquet" for length in options.lengths]
+        root = local(options.path) if options.path else from_hub(REPOSITORY, wanted, revision=options.revision)
+        for length in options.lengths:
+            names = (f"data/{length}-*.parquet", f"{length}-*.parquet", f"{length}.parquet", f"{length}.jsonl")
+            for position, row in read(root, names):
+                number = str(row.get("example_idx", position.line - 1))
+                yield Question(
+                    id=f"{length}-{number}",
+                    messages=(("user", text(position, row, "prompt")),),
+                    label=text(position, row, "answer").strip().upper(),
+                    text=text(position, row, "question"),
+                    splits={"length": length},
+                    cluster=number,  # the same question at another length is no independent one
+                )
+
+    def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
+        """1 for the right letter."""
+        return each(answers, _outcome)
+
+
+def extract(answer: str) -> str | None:
+    """The letter that an answer gives; None without one."""
+    declared = [found[1] or found[2] for found in _DECLARED.finditer(answer)]
+    if declared:
+        return str(declared[-1])
+    lines = [line for line in answer.strip().splitlines() if line.strip()]
+    alone = _ALONE.fullmatch(lines[-1]) if lines else None
+    return alone[1] if alone else None
+
+
+def _outcome(question: Question, answer: str) -> Outcome:
+    letter = extract(answer)
+    return Outcome(float(letter == question.label), letter, "" if letter else "no letter")

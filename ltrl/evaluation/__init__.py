@@ -1,0 +1,1 @@
+"""How good a model is: benchmarks asked of an endpoint, graded, and compared with confidence intervals."""
