@@ -21,7 +21,7 @@ def finder(data: bytes) -> Find:
     if _strstr is None or b"\0" in data:  # at which a C string ends
         return data.find
     strstr, size = _strstr, len(data)
-    first = ctypes.cast(data, ctypes.c_void_p).value or 0
+    first = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
     def find(wanted: bytes, start: int) -> int:
         # What is frequent is near, and CPython finds it before a call of C has begun.

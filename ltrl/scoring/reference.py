@@ -36,11 +36,11 @@ class Form:
     """A text in lower case and how to search it: the place of a token at or after another place, or -1."""
 
     def __init__(self, text: str | bytes) -> None:
-        if isinstance(text, str):
-            self.text, self.find = text, text.find
-        else:
-            find = finder(text)
-            self.text, self.find = text.decode("ascii"), lambda token, start: find(token.encode("ascii"), start)
+        self.text = text if isinstance(text, str) else text.decode("ascii")
+        self._find = None if isinstance(text, str) else finder(text)
+
+    def find(self, token: str, start: int) -> int:
+        return self._find(token.encode("ascii"), start) if self._find else self.text.find(token, start)
 
 
 class Prepared:
