@@ -1,21 +1,32 @@
-"""What following runs costs: reading metrics.
+"""What following runs costs: reading metrics, and `ltrl watch`.
 
     python benchmarks/watch.py
 
-Everything is CPU time of this process, the best of several. Histories look like NeMo-RL's: 60 numbers a step.
+Where nothing else is said it is CPU time of this process, the best of several. Histories have 60 numbers a step, as
+NeMo-RL's do.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import random
+import select
+import statistics
+import struct
+import subprocess
+import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ltrl import metrics
+from ltrl import metrics, state
 from ltrl.metrics import Reader
+from ltrl.state import Attempt, Run, State
 
 NUM_TAGS = 60
 TAGS = ["train/reward", "train/outcome", "train/rubric", "train/group/mixed", "train/mean_gen_tokens_per_sample"]
@@ -89,9 +100,84 @@ def reading(here: Path) -> None:
         print(f"    beside its metrics.jsonl, for the times alone: {both * 1e3:.1f} ms for both")
 
 
+def make_run(path: Path, steps: int) -> Run:
+    path.mkdir(parents=True)
+    state.create_run(Run(path, path.name, "bench", "0" * 64, "local", steps, str(path), state.now()))
+    run = state.add_attempt(
+        state.read_run(path), Attempt(1, State.COMPLETED, "local", "local", 60, "host", state.now())
+    )
+    (path / "logs/exp_001").mkdir(parents=True)
+    (path / "logs/exp_001/metrics.jsonl").write_text(lines(1, steps))
+    event_file(path / "logs/exp_001/tensorboard/events.out.tfevents.1", min(steps, 1000))
+    (path / "attempts/1/stdout.log").write_text("a line of a log\n" * 100_000)
+    return run
+
+
+def first_paint(run: Path) -> float:
+    """Seconds from the start of the process until the whole first picture is on the terminal."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    code = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
+    began = time.perf_counter()
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", code, "watch", str(run)], stdin=follower, stdout=follower, stderr=follower,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )  # fmt: skip
+    shown = b""
+    while b"q leaves" not in shown:
+        shown += os.read(leader, 1 << 16)
+    took = time.perf_counter() - began
+    os.write(leader, b"q")
+    while watcher.poll() is None:
+        if select.select([leader], [], [], 0.05)[0]:
+            os.read(leader, 1 << 16)
+    os.close(leader)
+    os.close(follower)
+    return took
+
+
+def watching(here: Path) -> None:
+    from ltrl.cli.show.watch.frame import frame
+    from ltrl.live import Live
+
+    made = {steps: make_run(here / f"run-{steps}", steps) for steps in (200, 10_000)}
+    for steps, run in made.items():
+        took = [first_paint(run.path) for _ in range(5)]
+        print(f"first picture of {steps:6,} steps: {statistics.median(took):.2f} s, {min(took):.2f} s at best (wall)")
+    for steps, run in made.items():
+        live = Live(run)
+        while live.update():
+            pass
+
+        def refresh(live: Live = live) -> None:
+            live.update()
+            frame([live], selected=0, width=160, height=50)
+
+        idle = cpu(refresh, 20)
+        added = []
+        for step in range(steps + 1, steps + 11):
+            with (run.path / "logs/exp_001/metrics.jsonl").open("a") as file:
+                file.write(lines(step, step))
+            added.append(cpu(refresh, 1))
+        print(f"refresh after {steps:6,} steps: {idle * 1e3:.1f} ms, {min(added) * 1e3:.1f} ms with a step more")
+    many = [Live(make_run(here / f"many-{i}", 200)) for i in range(50)]
+    for live in many:
+        while live.update():
+            pass
+
+    def all_of_them() -> None:
+        for live in many:
+            live.update()
+        frame(many, selected=7, width=160, height=50)
+
+    print(f"refresh of 50 runs: {cpu(all_of_them, 5) * 1e3:.1f} ms")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
+        os.environ["LTRL_STATE_DIR"] = f"{directory}/state"
         reading(Path(directory))
+        watching(Path(directory))
 
 
 if __name__ == "__main__":

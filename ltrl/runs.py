@@ -24,6 +24,7 @@ __all__ = [
     "find_run",
     "is_over",
     "list_runs",
+    "pause",
     "row_of",
     "stages_after",
     "status",
@@ -168,7 +169,7 @@ def watch(run: Run, *, every_s: float | None = None) -> Iterator[Status]:
         yield (row := row_of(run))
         if row.state.is_finished:
             return
-        time.sleep(every_s or _pause(row))
+        time.sleep(every_s or pause(row))
 
 
 def stages_after(run: Run, *, every_s: float = 0.2) -> Iterator[Run]:
@@ -192,7 +193,7 @@ def watch_all(project: Path, *, everywhere: bool = False, every_s: float | None 
         yield rows
         if all(row.state.is_finished for row in rows):
             return
-        time.sleep(every_s or max(_pause(row) for row in rows if not row.state.is_finished))
+        time.sleep(every_s or max(pause(row) for row in rows if not row.state.is_finished))
 
 
 def attempt_gpu_hours(attempt: Attempt) -> float:
@@ -203,7 +204,7 @@ def attempt_gpu_hours(attempt: Attempt) -> float:
     return attempt.gpus * max(0.0, state.seconds_between(attempt.started, until)) / 3600
 
 
-def _pause(row: Status) -> float:
+def pause(row: Status) -> float:
     """Seconds between two questions; a scheduler serves others too."""
     return 5.0 if row.executor == "slurm" and row.cluster != "mock" else 1.0
 

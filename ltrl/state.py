@@ -37,6 +37,7 @@ __all__ = [
     "checkpoints",
     "create_run",
     "events",
+    "events_in",
     "exit_status",
     "first_cause",
     "is_run",
@@ -262,12 +263,15 @@ def events(run: Path) -> tuple[Event, ...]:
         lines = (run / "events.jsonl").read_bytes().split(b"\n")
     except FileNotFoundError:
         return ()
-    found = []
+    return tuple(events_in(lines))
+
+
+def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
+    """The events in lines of `events.jsonl`; what is none is left out."""
     for line in lines:
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, KeyError):
             data = json.loads(line)
-            found.append(Event(**{**data, "state": State(data["state"])}))
-    return tuple(found)
+            yield Event(**{**data, "state": State(data["state"])})
 
 
 def exit_status(attempt_dir: Path) -> int | None:

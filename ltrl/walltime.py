@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ltrl.spec import Restarts
+if TYPE_CHECKING:  # whoever looks at runs needs the exit statuses and no specs
+    from ltrl.spec import Restarts
 
 __all__ = ["OUT_OF_MEMORY", "TIMED_OUT", "Reserve", "declared", "measured", "set_up_seconds"]
 

@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from ltrl.cli import clusters, data, diff, explain, imports, init, mock, reward, runs, serve, specs, sweeps, tools
+from ltrl.cli import (
+    clusters,
+    data,
+    diff,
+    explain,
+    imports,
+    init,
+    mock,
+    reward,
+    runs,
+    serve,
+    specs,
+    sweeps,
+    tools,
+    watch,
+)
 
 __all__ = ["app", "main"]
 
@@ -46,6 +61,7 @@ for command in (
     runs.resume,
     runs.status,
     runs.logs,
+    watch.watch,
     runs.cancel,
     sweeps.compare,
     runs.why,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ltrl.runs import Status
     from ltrl.state import Run
 
-__all__ = ["cancel_sweep", "compare", "find_sweep", "show_sweep", "submit_sweep", "watch_sweep"]
+__all__ = ["cancel_sweep", "compare", "find_sweep", "runs_named", "show_sweep", "submit_sweep", "watch_sweep"]
 
 PAUSE_S = 1.0
 
@@ -28,23 +29,32 @@ def compare(
     from ltrl import runs
     from ltrl.cli import show
     from ltrl.cli.show import sweep as views
+
+    made = comparer.compare(runs.statuses(runs_named(names)))
+    show.json_(views.comparison_json(made)) if as_json else views.comparison(made)
+
+
+def runs_named(names: Sequence[str | None] | None) -> list[Run]:
+    """The runs that names mean, all cells of a sweep for its name; the newest run where there are no names."""
+    from ltrl import runs
     from ltrl.project import root
 
     found: dict[Path, Run] = {}
-    for name in names:
+    for name in names or [None]:
         sweep = find_sweep(name)
         several = [c.run for c in sweep.cells if c.run] if sweep else [runs.find_run(name, project=root(Path.cwd()))]
         found |= {run.path: run for run in several}
-    made = comparer.compare(runs.statuses(found.values()))
-    show.json_(views.comparison_json(made)) if as_json else views.comparison(made)
+    return list(found.values())
 
 
 def find_sweep(name: str | None) -> Sweep | None:
     """The submitted sweep that a name means; None when it means none."""
+    if not name or ("-sweep" not in name and "/" not in name):
+        return None  # without loading what makes sweeps
     from ltrl import array
     from ltrl.project import root
 
-    return array.find(name, project=root(Path.cwd())) if name else None
+    return array.find(name, project=root(Path.cwd()))
 
 
 def submit_sweep(

@@ -1,0 +1,1 @@
+"""What `ltrl watch` draws."""

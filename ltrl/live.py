@@ -1,0 +1,233 @@
+"""Runs as they are right now, kept up to date at the cost of what is new: what `ltrl watch` shows."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltrl import jobs, logs, runs, state
+from ltrl.errors import LtrlError
+from ltrl.metrics import FigureName, Metrics, Reader
+from ltrl.metrics.curve import Curve
+from ltrl.metrics.reader import EVERYTHING
+from ltrl.metrics.tail import Replaced, Tail, lines
+from ltrl.runs import Status
+from ltrl.state import Attempt, Event, Run, State
+
+__all__ = ["DRAWN", "Live", "Observer", "Stall"]
+
+DRAWN: tuple[FigureName, ...] = ("reward", "outcome", "rubric", "response_tokens", "tokens_per_second", "mixed")
+"""Figures that are drawn as curves."""
+
+WINDOW = 10
+"""Steps that a figure is the mean of."""
+
+LOG_BYTES = 32 * 1024
+LOG_LINES = 200
+"""Of a log's end."""
+
+SILENT_S = 1800.0
+"""How long a job may write nothing before its first step: models of a terabyte load for so long."""
+
+SLOWEST = 5.0
+"""A step may take so many times the longest of the last ones: validation and checkpoints come on top."""
+
+_STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Nothing has happened for longer than there is a reason for."""
+
+    seconds: float
+    usual_seconds: float
+    """Of a step; 0 before the first."""
+
+
+class Live:
+    """One run. What was seen of it stays when its directory vanishes."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.reader = Reader(run.path)
+        self.curves: dict[FigureName, Curve] = {name: Curve() for name in DRAWN}
+        self.status: Status = runs.row_of(run)
+        self.events: deque[Event] = deque(maxlen=50)
+        self.log: tuple[str, ...] = ()
+        self.log_name = ""
+        self.stages: tuple[tuple[str, State], ...] = ()
+        """Other stages of the run and how they do."""
+        self.is_gone = False
+        self._events = Tail(run.path / "events.jsonl")
+        self._observed: tuple[Attempt, ...] | None = None
+        """Attempts that the status was made from."""
+        self._rates: list[float] = []
+        """Tokens a second at each step."""
+        self._log_seen: tuple[Path, int, int] | None = None
+        self._is_caught_up = False
+        self._moved = time.monotonic() - _age(run)
+        """When something happened last."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Everything measured so far."""
+        return self.reader.metrics
+
+    def update(self, *, limit: int = EVERYTHING) -> bool:
+        """Looks at the directory, at most so many bytes of each file; whether anything is new."""
+        self.is_gone = not state.is_run(self.run.path)
+        if self.is_gone:
+            return False
+        is_new = self.reader.update(limit=limit)
+        self._draw()
+        had = self.status.state
+        if is_new or self.run.attempts != self._observed or self.run.latest is None:
+            self.status = runs.row_of(self.run)
+            self._observed = self.run.attempts
+        said = self._read_events() | self._read_log()
+        if is_new or said or had is not self.status.state:
+            # what was written before anybody watched is as old as its file says
+            self._moved = time.monotonic() - (0.0 if self._is_caught_up else _age(self.run))
+        self._is_caught_up |= not is_new
+        return is_new or said
+
+    def recent(self, name: FigureName) -> float | None:
+        """Mean of a figure over the last ten steps; None where it was not measured."""
+        if name == "tokens_per_second":
+            tokens, seconds = self.recent("tokens"), self.recent("seconds")
+            return tokens / seconds if tokens is not None and seconds else None
+        known = [value for value in self.metrics.figure(name)[-WINDOW:] if not math.isnan(value)]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def stage(self) -> str:
+        """What the job is doing: a moment of its start, then `training`."""
+        latest = self.run.latest
+        if latest is None or self.status.state is not State.RUNNING:
+            return ""
+        with suppress(OSError):
+            text = (self.run.attempt_dir(latest.number) / "moments").read_text(errors="replace")
+            return text.strip().rpartition("\n")[2].partition(" ")[2]
+        return ""
+
+    @property
+    def checkpoint_age_seconds(self) -> float | None:
+        """Of the last one."""
+        step = self.status.last_checkpoint
+        with suppress(OSError):
+            path = self.run.path / "checkpoints" / f"step_{step}" / "training_info.json"
+            return max(0.0, time.time() - path.stat().st_mtime)
+        return None
+
+    @property
+    def stall(self) -> Stall | None:
+        """Whether it seems to hang."""
+        if self.status.state is not State.RUNNING:
+            return None
+        steps = [s for s in self.metrics.figure("seconds")[-2 * WINDOW :] if not math.isnan(s)]
+        allowed = max(60.0, SLOWEST * max(steps)) if steps else SILENT_S
+        quiet = time.monotonic() - self._moved
+        return Stall(quiet, sum(steps) / len(steps) if steps else 0.0) if quiet > allowed else None
+
+    def _draw(self) -> None:
+        table = self.metrics.train
+        changed = table.changed_from
+        if changed is None:
+            return
+        table.changed_from = None
+        for name, curve in self.curves.items():
+            if name == "tokens_per_second":
+                tokens, seconds = (self.metrics.figure(n)[changed:] for n in ("tokens", "seconds"))
+                rates = [t / s if s > 0 else math.nan for t, s in zip(tokens, seconds, strict=True)]
+                self._rates[changed:] = rates
+                curve.update(self._rates, changed)
+            else:
+                curve.update(self.metrics.figure(name), changed)
+
+    def _read_events(self) -> bool:
+        had = self._events.offset
+        try:
+            found = list(lines(self._events, EVERYTHING))
+        except Replaced:
+            self._events = Tail(self._events.path)
+            self.events.clear()
+            found = list(lines(self._events, EVERYTHING))
+        self.events.extend(state.events_in(found))
+        return self._events.offset != had
+
+    def _read_log(self) -> bool:
+        """The end of the log that was written to last."""
+        newest = None
+        with suppress(LtrlError):
+            for log in logs.log_files(self.run):
+                with suppress(OSError):
+                    found = log.path.stat()
+                    if found.st_size and (newest is None or found.st_mtime_ns > newest[0]):
+                        newest = found.st_mtime_ns, log.path, found.st_size, log.name
+        if newest is None or self._log_seen == (newest[1], newest[2], newest[0]):
+            return False
+        self._log_seen, self.log_name = (newest[1], newest[2], newest[0]), newest[3]
+        with suppress(OSError), newest[1].open("rb") as file:
+            file.seek(max(0, newest[2] - LOG_BYTES))
+            text = file.read(LOG_BYTES).decode(errors="replace")
+            kept = text.split("\n")[1 if newest[2] > LOG_BYTES else 0 :]
+            self.log = tuple(line for raw in kept if (line := _plain(raw)))[-LOG_LINES:]
+        return True
+
+
+class Observer(threading.Thread):
+    """Asks the schedulers about runs, beside whoever draws: an answer may take seconds."""
+
+    def __init__(self, watched: Sequence[Live], *, every_s: float | None = None) -> None:
+        super().__init__(daemon=True)
+        self.watched = watched
+        self.every_s = every_s
+        self.trouble = ""
+        self._enough = threading.Event()
+
+    def ask(self) -> None:
+        """Asks once."""
+        known = []
+        for live in self.watched:
+            with suppress(LtrlError):
+                known.append((live, state.read_run(live.run.path)))
+        found = jobs.observe([run for _, run in known])
+        for (live, _), run in zip(known, found, strict=True):
+            live.run = run
+            others = state.all_runs(run.path)[1:]
+            live.stages = tuple((o.id.rpartition("/")[2], o.latest.state) for o in others if o.latest)
+
+    def run(self) -> None:
+        """Asks until it is told to stop."""
+        while not self._enough.is_set():
+            try:
+                self.ask()
+                self.trouble = ""
+            except LtrlError as error:
+                self.trouble = error.diagnostics[0].message
+            pauses = [runs.pause(live.status) for live in self.watched if not live.status.state.is_finished]
+            self._enough.wait(self.every_s or max(pauses, default=5.0))
+
+    def stop(self) -> None:
+        """Lets it end."""
+        self._enough.set()
+
+
+def _age(run: Run) -> float:
+    """Seconds since a run was last seen to move; 0 when its clock is ahead of ours."""
+    times = [run.latest.started or run.latest.created] if run.latest else [run.created]
+    for path in run.path.glob("logs/exp_*/metrics.jsonl"):
+        times += [written] if (written := state.written(path)) else []
+    return max(0.0, state.seconds_since(max(times)))
+
+
+def _plain(line: str) -> str:
+    """A line of a log as it would stand on a screen: the last of what overwrote each other, without colours."""
+    return _STEERING.sub("", line.rstrip("\r")).rpartition("\r")[2].rstrip()
