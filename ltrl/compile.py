@@ -8,15 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ltrl import bundle, catalog, payload, plan, profile, project, render, source, sweep
+from ltrl import catalog, plan, profile, project, source
 from ltrl.backend import DataSection, create
 from ltrl.errors import Code, Diagnostic, LtrlError, Position, Source, fail, raise_if_any
 from ltrl.parse import parse, wrong_kind
 from ltrl.resolve import Resolved, origins, resolve
 from ltrl.source import Document
 from ltrl.spec import ClusterProfile, Experiment
+
+if TYPE_CHECKING:
+    from ltrl import bundle
 
 __all__ = [
     "as_in_a_job",
@@ -88,6 +91,8 @@ def resolved(
     """
     document = _read(spec, overlays, sets)
     if _is_sweep(document):
+        from ltrl import sweep
+
         assert isinstance(document, Document)
         message = f"`{spec}` describes {len(sweep.cells(document))} runs, this needs one"
         where = document.at(("sweep",), key=True)
@@ -105,6 +110,8 @@ def compile_bundle(
     replace: bool = False,
 ) -> tuple[bundle.Bundle, plan.Plan, bool]:
     """The bundle of a spec, its plan, and whether it was written now; by default in `build/<name>` here."""
+    from ltrl import bundle
+
     planned = prepare(spec, cluster=cluster, overlays=overlays, sets=sets)
     files, planned = _files(planned)
     made, is_new = bundle.write(files, out or Path("build") / planned.name, replace=replace)
@@ -122,6 +129,8 @@ def compile_sweep(
     replace: bool = False,
 ) -> tuple[bundle.SweepBundle, list[plan.Plan]]:
     """The bundles of all cells of a spec with a `sweep`, in one directory, and their plans."""
+    from ltrl import bundle, sweep
+
     document = _load(spec, overlays, sets)
     found = sweep.cells(document)
     compiled = [_files(p) for p in prepare_all(spec, cluster=cluster, overlays=overlays, sets=sets)]
@@ -138,6 +147,8 @@ def compile_sweep(
 
 def sweep_values(spec: Path, *, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) -> list[Mapping[str, Any]]:
     """The swept fields of every cell of a spec with a `sweep`."""
+    from ltrl import sweep
+
     return [cell.values for cell in sweep.cells(_load(spec, overlays, sets))]
 
 
@@ -149,6 +160,8 @@ def is_sweep(spec: Path, *, overlays: Sequence[Path] = (), sets: Sequence[str] =
 @cache
 def _packed(distributions: frozenset[str], provided: frozenset[str]) -> tuple[plan.Artifact, tuple[Diagnostic, ...]]:
     """The payload of a process's bundles: it packs the modules that it has imported, once for many specs."""
+    from ltrl import payload
+
     return payload.pack(distributions, provided=provided)
 
 
@@ -209,6 +222,8 @@ def _is_sweep(document: Document | LtrlError) -> bool:
 def _planned(document: Document | LtrlError, spec: Path, cluster: str | None, sets: Sequence[str]) -> list[plan.Plan]:
     if not _is_sweep(document):
         return [plan.plan(_resolved(document, spec, cluster, sets))]
+    from ltrl import sweep
+
     assert isinstance(document, Document)
     profiles: Profiles = {}
     found = sweep.each(
@@ -272,6 +287,8 @@ def _resolve(
 
 def _files(planned: plan.Plan) -> tuple[tuple[plan.Artifact, ...], plan.Plan]:
     """Every file of a bundle, and the plan with what was found on the way."""
+    from ltrl import bundle, render
+
     engine = create(planned.resolved.engine)
     files = [*engine.artifacts(planned), *render.scripts(planned)]
     if planned.launch.payload:

@@ -20,7 +20,6 @@ from ltrl.scoring import (
     Response,
     ScoreRequest,
     WordsMatcher,
-    fold,
     normalize,
     parse_response,
     recall,
@@ -28,6 +27,7 @@ from ltrl.scoring import (
     tokens,
     words,
 )
+from ltrl.scoring.fold import fold
 
 WORDS = WordsMatcher()
 ANY = st.text(st.characters(), max_size=40)  # lone surrogates included

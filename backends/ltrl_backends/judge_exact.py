@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from ltrl.backend import JudgeSection
-from ltrl.scoring import JudgeRequest, Verdict, WordsMatcher, fold, tokens
+from ltrl.scoring import JudgeRequest, Verdict, WordsMatcher, tokens
+from ltrl.scoring.fold import fold
 
 __all__ = ["ExactJudge"]
 

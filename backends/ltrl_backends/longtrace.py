@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ltrl.backend import DataSection
-from ltrl.data.records import Entry, Problem, Unusable, bad, entries
-from ltrl.data.records import sample as sample_of
 from ltrl.errors import Code, LtrlError, fail
-from ltrl.samples import Sample
-from ltrl.scoring import is_findable
+
+if TYPE_CHECKING:
+    from ltrl.data.records import Entry
+    from ltrl.samples import Sample
 
 __all__ = ["LongTrace", "LongTraceOptions"]
 
@@ -46,6 +46,8 @@ class LongTrace:
 
     def __iter__(self) -> Iterator[Sample]:
         """Every sample in the file's order; raises BAD_DATA for a record that is none or an id that comes twice."""
+        from ltrl.data.records import Problem, bad
+
         seen: dict[str, int] = {}
         for entry in self._entries():
             sample = self._sample(entry)
@@ -61,6 +63,8 @@ class LongTrace:
 
     def _entries(self) -> Iterator[Entry]:
         """Those up to the limit."""
+        from ltrl.data.records import entries
+
         found = 0
         try:
             for entry in entries(self._path):
@@ -78,8 +82,10 @@ class LongTrace:
             raise fail(Code.BAD_DATA, f"the data file `{self._path}` has no records")
 
     def _sample(self, entry: Entry) -> Sample:
+        from ltrl.data.records import Problem, Unusable, bad, sample
+
         try:
-            found = sample_of(entry)
+            found = sample(entry)
         except Unusable as error:
             raise bad(self._path, entry, error.problems[0]) from None
         if self._options.nameless == "refuse" and (nameless := _nameless(found)) is not None:
@@ -91,5 +97,7 @@ class LongTrace:
 
 def _nameless(sample: Sample) -> str | None:
     """The first name that no text can contain as words."""
+    from ltrl.scoring import is_findable
+
     names = (name for entity in sample.rubrics for name in (entity, *sample.aliases.get(entity, ())))
     return next((name for name in names if not is_findable(name)), None)

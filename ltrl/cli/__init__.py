@@ -1,33 +1,91 @@
-"""The command line: commands are plain functions, modules load when a command runs."""
+"""The command line: commands are plain functions, a module loads when one of its commands runs."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
+import typer.core
+import typer.main
 
-from ltrl.cli import (
-    clusters,
-    data,
-    diff,
-    explain,
-    imports,
-    init,
-    mock,
-    reward,
-    runs,
-    serve,
-    specs,
-    sweeps,
-    tools,
-    watch,
-)
+__all__ = ["COMMANDS", "app", "main"]
 
-__all__ = ["app", "main"]
+COMMANDS = {
+    "init": "init",
+    "check": "specs",
+    "explain": "explain",
+    "plan": "specs",
+    "compile": "specs:compile_",
+    "diff": "diff",
+    "fields": "explain",
+    "fmt": "specs",
+    "import": "imports:import_",
+    "submit": "runs",
+    "rehearse": "runs",
+    "resume": "runs",
+    "status": "runs",
+    "logs": "runs",
+    "watch": "watch",
+    "cancel": "runs",
+    "compare": "sweeps",
+    "why": "runs",
+    "reindex": "runs",
+    "mock": "mock",
+    "report": "tools",
+    "model": "tools",
+    "backends": "specs",
+    "schema": "specs",
+    "serve": "serve:app",
+    "reward": "reward:app",
+    "data": "data:app",
+    "cluster": "clusters:app",
+}
+"""Every command, as the help lists them: its module in this package, and there its function, of the same name unless
+another is given, or its group of commands."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each made when somebody asks for it."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+@cache
+def _command(name: str) -> Any:
+    """A command for click; a module's own `Command` is the class of its commands."""
+    home, _, attribute = COMMANDS[name].partition(":")
+    module = import_module(f"ltrl.cli.{home}")
+    found = getattr(module, attribute or name)
+    alone = typer.Typer(rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name)
+    else:
+        alone.command(name, cls=getattr(module, "Command", None))(found)
+    return typer.main.get_group(alone).commands[name]
+
+
+class _Group(typer.core.TyperGroup):
+    """All of ltrl: typer would make every command in order to run one."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = cast(Any, _Commands())
+
 
 app = typer.Typer(
     name="ltrl",
+    cls=_Group,
     help="Compile a typed spec into a long-context RL run, launch it and follow it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -44,40 +102,6 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
         show.out(__version__)
         raise typer.Exit
-
-
-for command in (
-    init.init,
-    specs.check,
-    explain.explain,
-    specs.plan,
-    specs.compile_,
-    diff.diff,
-    explain.fields,
-    specs.fmt,
-    imports.import_,
-    runs.submit,
-    runs.rehearse,
-    runs.resume,
-    runs.status,
-    runs.logs,
-    watch.watch,
-    runs.cancel,
-    sweeps.compare,
-    runs.why,
-    runs.reindex,
-    mock.mock,
-    tools.report,
-    tools.model,
-    specs.backends,
-    specs.schema,
-):
-    app.command(command.__name__.rstrip("_"), cls=diff.Command if command is diff.diff else None)(command)
-app.add_typer(serve.app)
-
-app.add_typer(reward.app)
-app.add_typer(data.app)
-app.add_typer(clusters.app)
 
 
 def main() -> None:

@@ -4,15 +4,18 @@ Everything that scores a response goes through here: the embedded engine, the en
 server and offline re-scoring. Nothing here touches the network or the disk.
 """
 
-from ltrl.scoring.fold import Folded, fold
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ltrl import deferred
 from ltrl.scoring.group import GroupKind, Payments, advantages, group_kind, group_rewards, payments
 from ltrl.scoring.judged import EntityReward, JudgedReward, Text, entity_recall, score_responses, scored_text, zeroed
-from ltrl.scoring.match import Matcher, MatcherName, ReferenceMatcher, WordsMatcher, is_findable, matcher, recall
-from ltrl.scoring.reference import normalize
 from ltrl.scoring.response import CHAT_FORMATS, ChatFormat, chat_format, chat_format_owner, chat_formats, parse_response
 from ltrl.scoring.score import (
     Hit,
     JudgeRequest,
+    MatcherName,
     Normalisation,
     Response,
     Scope,
@@ -21,13 +24,25 @@ from ltrl.scoring.score import (
     Status,
     Verdict,
 )
-from ltrl.scoring.words import tokens
+
+if TYPE_CHECKING:
+    from ltrl.scoring.match import Matcher, ReferenceMatcher, WordsMatcher, is_findable, matcher, recall
+    from ltrl.scoring.reference import normalize
+    from ltrl.scoring.words import tokens
+else:  # their patterns take longer to compile than a spec to check
+    __getattr__ = deferred.names(
+        __name__,
+        {
+            "match": ("Matcher", "ReferenceMatcher", "WordsMatcher", "is_findable", "matcher", "recall"),
+            "reference": ("normalize",),
+            "words": ("tokens",),
+        },
+    )
 
 __all__ = [
     "CHAT_FORMATS",
     "ChatFormat",
     "EntityReward",
-    "Folded",
     "GroupKind",
     "Hit",
     "JudgeRequest",
@@ -50,7 +65,6 @@ __all__ = [
     "chat_format_owner",
     "chat_formats",
     "entity_recall",
-    "fold",
     "group_kind",
     "group_rewards",
     "is_findable",

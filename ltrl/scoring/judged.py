@@ -9,8 +9,7 @@ from pydantic import Field
 
 from ltrl.backend import JudgeBackend, JudgeChoice, RewardSection
 from ltrl.errors import LtrlError, fail
-from ltrl.scoring.match import MatcherName, matcher, recall
-from ltrl.scoring.score import Hit, JudgeRequest, Response, Score, ScoreRequest, Verdict
+from ltrl.scoring.score import Hit, JudgeRequest, MatcherName, Response, Score, ScoreRequest, Verdict
 
 __all__ = [
     "EntityReward",
@@ -110,6 +109,8 @@ def _score(part: Part, verdict: Verdict | None) -> Score:
 
 def entity_recall(options: EntityReward) -> Callable[[ScoreRequest], Part]:
     """The share of a request's entities that the scored part of its response names, with the hits."""
+    from ltrl.scoring.match import matcher, recall
+
     find = matcher(options.matcher, ignore_accents=options.accents == "ignore")
 
     def part(request: ScoreRequest) -> Part:

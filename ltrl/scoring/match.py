@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Literal, Protocol, assert_never
+from typing import Protocol, assert_never
 
 from ltrl.errors import Code, fail
 from ltrl.scoring import reference, words
 from ltrl.scoring.fold import fold
-from ltrl.scoring.score import Hit
+from ltrl.scoring.score import Hit, MatcherName
 
-__all__ = ["Matcher", "MatcherName", "ReferenceMatcher", "WordsMatcher", "is_findable", "matcher", "recall"]
+__all__ = ["Matcher", "ReferenceMatcher", "WordsMatcher", "is_findable", "matcher", "recall"]
 
-MatcherName = Literal["words", "reference"]
 Aliases = Mapping[str, tuple[str, ...]]
 _NO_ALIASES: Aliases = {}
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Hit",
     "JudgeRequest",
+    "MatcherName",
     "Normalisation",
     "Response",
     "Scope",
@@ -21,6 +22,7 @@ __all__ = [
     "Verdict",
 ]
 
+MatcherName = Literal["words", "reference"]
 Status = Literal["completed", "truncated", "aborted"]
 Scope = Literal["positive-only", "negative-only", "all"]
 Normalisation = Literal["group-max", "none"]
