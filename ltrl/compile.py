@@ -57,8 +57,13 @@ def check(
                 from ltrl.evaluation.subject import evaluation
 
                 evaluation(document, path)
+            case "dataset" if isinstance(document, Document):
+                from ltrl.dataset.model import Dataset
+
+                parse(document, Dataset)
             case written if isinstance(document, Document):
-                raise_if_any([*document.mistakes, wrong_kind(document, written, "experiment", "evaluation", "cluster")])
+                kinds = ("experiment", "evaluation", "cluster", "dataset")
+                raise_if_any([*document.mistakes, wrong_kind(document, written, *kinds)])
     except LtrlError as error:
         return error.diagnostics
     return ()

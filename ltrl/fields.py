@@ -41,6 +41,8 @@ SECTIONS = {
     "engine": "engine",
     "judge": "reward.judge",
     "reward": "reward",
+    "search": "dataset.agent.search",
+    **{kind: f"dataset.{kind}" for kind in ("corpus", "walk", "question", "agent", "distractors", "tokenizer")},
 }
 """Where the section of each kind of backend stands in a spec."""
 
@@ -59,7 +61,7 @@ class Field:
     doc: str
     """The field's own words, on one line."""
     owner: str = "experiment"
-    """What it belongs to: `experiment`, `cluster`, or a backend, `reward.rubric`."""
+    """What it belongs to: `experiment`, `cluster`, `dataset`, or a backend, `reward.rubric`."""
 
     def to_json(self) -> dict[str, str]:
         """The same for programs."""
@@ -74,9 +76,14 @@ class Field:
 
 
 def fields() -> Iterator[Field]:
-    """Every field of specs, of cluster profiles (below `cluster.`) and of each installed backend's section."""
+    """Every field of specs, of cluster profiles (below `cluster.`), of data sets (below `dataset.`) and of each
+    installed backend's section.
+    """
+    from ltrl.dataset.model import Dataset
+
     yield from of_model(Experiment)
     yield from of_model(ClusterProfile, prefix="cluster.", grade=Grade.RELAUNCH, owner="cluster")
+    yield from of_model(Dataset, prefix="dataset.", owner="dataset")
     for info in backends():
         prefix = f"{SECTIONS[info.kind]}."
         yield from of_model(load(info.kind, info.name).Options, prefix=prefix, owner=f"{info.kind}.{info.name}")

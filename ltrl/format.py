@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ltrl.backend import Model
+from ltrl.dataset.model import Dataset
 from ltrl.dump import tokens
 from ltrl.errors import Source
 from ltrl.fields import key_order, token_fields
@@ -23,7 +24,7 @@ from ltrl.spec import ClusterProfile, Experiment
 __all__ = ["format_text"]
 
 WIDTH = 120
-MODELS: dict[str, type[Model]] = {"experiment": Experiment, "cluster": ClusterProfile}
+MODELS: dict[str, type[Model]] = {"experiment": Experiment, "cluster": ClusterProfile, "dataset": Dataset}
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*", re.MULTILINE)
 _SPACED = re.compile(r"#+(?=[^\s#!])")
 

@@ -55,6 +55,8 @@ def wrong_kind(document: Document, written: object, *kinds: str) -> Diagnostic:
     hint = names.close_to(written, kinds)
     if hint is None and written == "cluster":
         hint = "a cluster profile goes with a spec: `ltrl check SPEC --cluster FILE`"
+    if hint is None and written == "dataset":
+        hint = "a data set is built, not trained: `ltrl data build FILE`"
     return Diagnostic(Code.WRONG_KIND, message, document.at(("kind",)), hint or f"write {expected}")
 
 

@@ -19,10 +19,16 @@ REFERENCE = {"$ref": "#/$defs/reference"}
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The schema of `experiment`, `evaluation` or `cluster` files, with the options of every installed backend."""
+    """The schema of a kind of file, with the options of every installed backend."""
+    from ltrl.dataset.model import Dataset
     from ltrl.evaluation.spec import Evaluation
 
-    models: dict[str, type[Model]] = {"experiment": Experiment, "evaluation": Evaluation, "cluster": ClusterProfile}
+    models: dict[str, type[Model]] = {
+        "experiment": Experiment,
+        "evaluation": Evaluation,
+        "cluster": ClusterProfile,
+        "dataset": Dataset,
+    }
     model = models[kind]
     definitions: dict[str, Any] = {
         "reference": {

@@ -143,11 +143,11 @@ def test_plan_prints_its_numbers(tmp_path: Path) -> None:
     assert data["batches"]["samples_per_step"] == 128
 
 
-@pytest.mark.parametrize("kind", ["experiment", "cluster"])
+@pytest.mark.parametrize("kind", ["experiment", "cluster", "dataset"])
 def test_the_schema_accepts_every_shipped_file(tmp_path: Path, kind: str) -> None:
     schema = json.loads(ltrl("schema", kind, cwd=tmp_path).stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
-    folder = ROOT / "specs" if kind == "experiment" else ROOT / "specs" / "clusters"
+    folder = ROOT / "specs" / {"experiment": "", "cluster": "clusters", "dataset": "data"}[kind]
     files = sorted(folder.glob("*.yaml"))
     assert files
     for path in files:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ltrl import slurm, why
 from ltrl.backend import KINDS, Grade, Model, backends, load
+from ltrl.dataset.model import Dataset
 from ltrl.evaluation.spec import Evaluation
 from ltrl.fields import of_model
 from ltrl.pages import pages_markdown
@@ -29,6 +30,7 @@ def pages() -> dict[str, str]:
         "ltrl.schema.json": json.dumps(schema("experiment"), indent=2) + "\n",
         "evaluation.schema.json": json.dumps(schema("evaluation"), indent=2) + "\n",
         "cluster.schema.json": json.dumps(schema("cluster"), indent=2) + "\n",
+        "dataset.schema.json": json.dumps(schema("dataset"), indent=2) + "\n",
         "spec.md": _reference(),
         "errors.md": pages_markdown(),
         "checks.md": checks.checks_markdown(),
@@ -87,6 +89,10 @@ def _reference() -> str:
         "## `kind: cluster`",
         "",
         *_fields(ClusterProfile, Grade.RELAUNCH),
+        "",
+        "## `kind: dataset`",
+        "",
+        *_fields(Dataset, Grade.NEW_RUN),
     ]
     for kind in KINDS:
         lines += ["", f"## {kind} backends"]

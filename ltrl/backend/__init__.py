@@ -47,6 +47,7 @@ from ltrl.backend.sections import (
     OverlongQuestion,
     RewardSection,
     RewardServer,
+    StageSection,
     named,
 )
 
@@ -106,6 +107,7 @@ __all__ = [
     "RewardServer",
     "Serves",
     "Stage",
+    "StageSection",
     "StagedEngineBackend",
     "backends",
     "create",

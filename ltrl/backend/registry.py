@@ -12,21 +12,46 @@ from typing import Any
 from ltrl.backend.protocols import BenchmarkBackend, DataBackend, EngineBackend, JudgeBackend, RewardBackend
 from ltrl.errors import Code, Diagnostic, fail
 
-__all__ = ["API", "GROUP", "KINDS", "BackendInfo", "backends", "known", "load", "missing_modules"]
+__all__ = [
+    "API",
+    "GROUP",
+    "KINDS",
+    "RUN_KINDS",
+    "STAGE_KINDS",
+    "BackendInfo",
+    "backends",
+    "known",
+    "load",
+    "missing_modules",
+]
 
 API = 1
 """Version of the plugin surface; a backend states the one it was written for as `api`."""
 
 GROUP = "ltrl.backends"
 
-KINDS: dict[str, type] = {
+RUN_KINDS: dict[str, type] = {
     "benchmark": BenchmarkBackend,
     "data": DataBackend,
     "engine": EngineBackend,
     "judge": JudgeBackend,
     "reward": RewardBackend,
 }
-"""Every kind of backend with the protocol it must have."""
+"""Every kind of backend of a run with the protocol it must have."""
+
+STAGE_KINDS: dict[str, tuple[str, ...]] = {
+    "corpus": ("files", "pages"),
+    "walk": ("choose",),
+    "question": ("write",),
+    "agent": ("attempt",),
+    "search": ("open", "search"),
+    "distractors": ("order",),
+    "tokenizer": ("counter",),
+}
+"""Every kind of backend of a data set's stages with its methods: `ltrl.dataset.kinds` has more, which no run needs."""
+
+KINDS = (*RUN_KINDS, *STAGE_KINDS)
+"""Every kind of backend."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,8 +128,10 @@ def known(kind: str, name: str) -> str:
 
 
 def _methods(kind: str) -> list[str]:
+    if kind in STAGE_KINDS:
+        return [*STAGE_KINDS[kind]]
     return [
         m
-        for m, f in vars(KINDS[kind]).items()
+        for m, f in vars(RUN_KINDS[kind]).items()
         if callable(f) and (not m.startswith("_") or m in ("__iter__", "__len__"))
     ]

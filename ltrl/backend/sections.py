@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -20,6 +20,7 @@ __all__ = [
     "OverlongQuestion",
     "RewardSection",
     "RewardServer",
+    "StageSection",
     "named",
 ]
 
@@ -120,6 +121,13 @@ class EngineSection(Model):
     """Name of the engine; `ltrl backends` lists those installed."""
 
 
+class StageSection(_Section):
+    """A stage of building a data set; the base of what `ltrl.dataset.kinds` has for each kind of stage."""
+
+    kind: ClassVar[str]
+    """Kind of its backend."""
+
+
 def named(section: Model) -> tuple[str, str] | None:
     """(kind, name) of the backend that a section chooses; None for a model that is no such section."""
     match section:
@@ -133,5 +141,7 @@ def named(section: Model) -> tuple[str, str] | None:
             return "benchmark", section.backend
         case EngineSection():
             return "engine", section.name
+        case StageSection():
+            return section.kind, section.backend
         case _:
             return None

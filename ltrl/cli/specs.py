@@ -51,6 +51,7 @@ class SpecKind(Enum):
     EXPERIMENT = "experiment"
     EVALUATION = "evaluation"
     CLUSTER = "cluster"
+    DATASET = "dataset"
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

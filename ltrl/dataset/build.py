@@ -1,0 +1,346 @@
+"""Builds a data set: every stage in turn, for as many candidates as it takes, then the file of records.
+
+Candidates are tried in rounds, in the order of their numbers, until enough have passed every stage; a record depends on
+the spec and its candidate's number alone. Each stage keeps a journal in `.build`; the files that people read appear
+when they are complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltrl import __version__
+from ltrl.backend import Grade, Model, backends, create, named
+from ltrl.dataset.assemble import Assembler
+from ltrl.dataset.card import Figures, card_markdown
+from ltrl.dataset.corpus import Corpus
+from ltrl.dataset.index import index, locked
+from ltrl.dataset.kinds import Rejected
+from ltrl.dataset.lengths import Lengths
+from ltrl.dataset.model import Dataset
+from ltrl.dataset.page import Page
+from ltrl.dataset.progress import Progress
+from ltrl.dataset.question import Duplicates, Question, accept
+from ltrl.dataset.search import Attempt
+from ltrl.dataset.stage import Stage, key_of, random_of, seed_of
+from ltrl.dataset.walk import walk
+from ltrl.errors import Code, LtrlError, fail
+from ltrl.scoring import JudgeRequest
+from ltrl.trajectories import Trajectory
+from ltrl.writing import write
+
+__all__ = ["Built", "build", "build_corpus", "home"]
+
+STAGES = ("walks", "questions", "trajectories", "samples")
+CARD = "card.json"
+SMALLEST_ROUND = 8
+"""Candidates of a round, at least: with fewer, the last records would be waited for one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A complete data set."""
+
+    path: Path
+    """Its directory."""
+    card: Mapping[str, Any]
+    is_new: bool
+    """Whether something had to be done."""
+
+
+def home(dataset: Dataset, project: Path) -> Path:
+    """The directory of a data set."""
+    return project / (dataset.output or f"data/{dataset.name}")
+
+
+def build_corpus(dataset: Dataset, *, project: Path, progress: Progress) -> Corpus:
+    """The corpus of a data set, made now if it is not there."""
+    return index(dataset.corpus, home(dataset, project).parent / "corpora", progress)
+
+
+def build(dataset: Dataset, *, project: Path, workers: int, progress: Progress) -> Built:
+    """The data set of a spec, complete, in its directory.
+
+    What an earlier build of it has done, killed or not, is not done again. Raises LtrlError when the corpus is broken,
+    an endpoint does not answer, or the candidates do not yield as many records as are asked for.
+    """
+    corpus = build_corpus(dataset, project=project, progress=progress)
+    folder = home(dataset, project)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock", f"`{folder}`"):
+        return _Build(dataset, corpus, folder, workers, progress).run()
+
+
+class _Build:
+    """One build: its backends, and what each stage has done."""
+
+    def __init__(self, dataset: Dataset, corpus: Corpus, folder: Path, workers: int, progress: Progress) -> None:
+        self.dataset = dataset
+        self.corpus = corpus
+        self.folder = folder
+        self.workers = workers
+        self.progress = progress
+        self.walker = create(dataset.walk)
+        self.writer = create(dataset.question)
+        self.agent = create(dataset.agent)
+        self.search = create(dataset.agent.search)
+        self.judge = create(dataset.agent.judge)
+        self.counter = create(dataset.tokenizer).counter(corpus, folder.parent / "corpora")
+        self.duplicates = Duplicates(dataset.question)
+        self.doubled: dict[int, str] = {}
+        """Why questions that are good in themselves are left out, by candidate."""
+        self.keys = self._keys()
+
+    def _keys(self) -> dict[str, str]:
+        """What decides the results of each stage: its own section, and all before it."""
+        d = self.dataset
+        walks = key_of(__version__, self.corpus.id, d.seed, _decides(d.walk, self.walker))
+        questions = key_of(walks, _decides(d.question, self.writer), d.name)
+        trajectories = key_of(questions, _decides(d.agent, self.agent))
+        how = [_decides(d.distractors), _decides(d.assembly), self.counter.identity, d.tokens]
+        samples = key_of(trajectories, how)
+        whole = key_of(samples, d.records, d.max_candidates, d.description, d.corpus.licence)
+        return {**dict(zip(STAGES, (walks, questions, trajectories, samples), strict=True)), "all": whole}
+
+    def run(self) -> Built:
+        if (card := self._complete()) is not None:
+            return Built(self.folder, card, is_new=False)
+        with ExitStack() as stack:
+            stages = {name: self._stage(name, stack) for name in STAGES}
+            accepted = self._accepted(stages)
+            card = self._finish(stages, accepted)
+        (self.folder / ".build" / "samples.journal").unlink()  # as large as the file that was made of it
+        return Built(self.folder, card, is_new=True)
+
+    def _complete(self) -> dict[str, Any] | None:
+        """The card of a build that has nothing left to do."""
+        try:
+            card = dict(json.loads((self.folder / CARD).read_bytes()))
+            sizes = {name: (self.folder / name).stat().st_size for name in card["files"]}
+        except (OSError, ValueError, KeyError):
+            return None
+        is_same = card.get("key") == self.keys["all"]
+        return card if is_same and sizes == {n: f["bytes"] for n, f in card["files"].items()} else None
+
+    def _stage(self, name: str, stack: ExitStack) -> Stage:
+        of = {"walks": self.walker, "questions": self.writer, "trajectories": self.agent}.get(name)
+        workers = getattr(of, "concurrency", None) or self.workers
+        stage = Stage.open(name, self.folder / ".build", self.keys[name], self.progress, workers)
+        stack.enter_context(closing(stage.journal))
+        return stage
+
+    def _accepted(self, stages: Mapping[str, Stage]) -> list[int]:
+        """Numbers of the first candidates that pass every stage, as many as there shall be records."""
+        most = self.dataset.records * self.dataset.max_candidates
+        assembler = self._assembler()
+        accepted: list[int] = []
+        tried = 0
+        while (missing := self.dataset.records - len(accepted)) > 0:
+            if tried == most:
+                raise self._too_few(stages, len(accepted), tried)
+            round_ = range(tried, min(tried + max(missing, SMALLEST_ROUND), most))
+            tried = round_.stop
+            self._walk(stages["walks"], round_)
+            numbers = [n for n in round_ if self._path(stages["walks"], n)]
+            stages["questions"].run(numbers, lambda n: self._question(stages["walks"], n))
+            numbers = [n for n in stages["questions"].good(numbers) if not self._is_doubled(stages["questions"], n)]
+            stages["trajectories"].run(numbers, lambda n: self._trajectory(stages["questions"], n))
+            numbers = stages["trajectories"].good(numbers)[:missing]
+            stages["samples"].run(numbers, lambda n: self._sample(stages, assembler, n))
+            accepted += stages["samples"].good(numbers)
+        return accepted
+
+    def _assembler(self) -> Assembler:
+        d = self.dataset
+        lengths = Lengths(
+            self.counter,
+            self.corpus.num_pages,
+            self.folder.parent / "corpora",
+            corpus=self.corpus.id,
+            max_characters=d.assembly.max_characters,
+        )
+        return Assembler(d, self.corpus, lengths, create(d.distractors))
+
+    def _walk(self, walks: Stage, numbers: range) -> None:
+        section, seed = self.dataset.walk, self.dataset.seed
+
+        def work(number: int) -> str:
+            return _json(walk(self.corpus, self.walker, section, number, random_of(seed, "walk", number)))
+
+        each = section.paths_per_walk
+        walks.run(range(numbers.start // each, (numbers.stop - 1) // each + 1), work)
+
+    def _path(self, walks: Stage, number: int) -> list[str] | None:
+        """The path of a candidate; None where its walk gave fewer."""
+        each = self.dataset.walk.paths_per_walk
+        found = walks.get(number // each)
+        return found[number % each] if isinstance(found, list) and number % each < len(found) else None
+
+    def _question(self, walks: Stage, number: int) -> str:
+        path = [page for id in self._path(walks, number) or () if (page := self.corpus.find(id)) is not None]
+        draft = self.writer.write(path, random_of(self.dataset.seed, "question", number))
+        name = f"{self.dataset.name}-{number:06d}"
+        return _json(accept(draft, path, self.dataset.question, id=name).to_json())
+
+    def _is_doubled(self, questions: Stage, number: int) -> bool:
+        reason = self.duplicates.refuses(questions.get(number)["answer"])
+        if reason:
+            self.doubled[number] = reason
+        return reason is not None
+
+    def _trajectory(self, questions: Stage, number: int) -> str:
+        """The first attempt that is right."""
+        d = self.dataset
+        question = Question.from_json(questions.get(number))
+        reason = "no attempt was right"
+        for place in range(d.agent.attempts):
+            random = random_of(d.seed, "attempt", number, place)
+            made = Attempt(self.corpus, self.search, d.agent)
+            try:
+                self.agent.attempt(question.text, made, random)
+            except Rejected as rejected:
+                reason = str(rejected)
+                continue
+            if not made.text:
+                reason = "the agent gave no answer"
+                continue
+            [verdict] = self.judge.judge([JudgeRequest(question.text, question.answer, made.text)])
+            if verdict.is_correct is None:
+                hint = "start the build again when it answers: it goes on where it stopped"
+                raise fail(Code.SERVER_DOWN, f"the judge of the agent gave no verdict: {verdict.reason}", hint=hint)
+            if verdict.is_correct:
+                agent = made.agent or self.agent.name
+                found = Trajectory(question.id, question.text, place, tuple(made.steps), made.text, True, agent)
+                outside = [{"id": p.id, "title": p.title, "text": p.text} for p in made.outside.values()]
+                return _json({"trajectory": found.to_json(), "outside": outside})
+            reason = "no attempt was right"
+        raise Rejected(reason)
+
+    def _sample(self, stages: Mapping[str, Stage], assembler: Assembler, number: int) -> str:
+        question = Question.from_json(stages["questions"].get(number))
+        found = stages["trajectories"].get(number)
+        outside = {p["id"]: Page(0, p["id"], p["title"], p["text"]) for p in found["outside"]}
+        seed = seed_of(self.dataset.seed, "sample", number)
+        made = assembler.assemble(number, question, Trajectory.from_json(found["trajectory"]), outside, seed)
+        assert made.sample.provenance is not None
+        said = {
+            "num_tokens": made.sample.provenance.num_tokens,
+            "documents": made.documents,
+            "named": made.named,
+            "dropped": made.dropped,
+        }
+        return f"{_json(said)}\t{_json(made.sample.to_json())}"
+
+    def _finish(self, stages: Mapping[str, Stage], accepted: Sequence[int]) -> dict[str, Any]:
+        """Writes the files of a build whose stages are done, the card last."""
+        tried = accepted[-1] + 1
+        (self.folder / CARD).unlink(missing_ok=True)  # from here on the files are not those that it tells of
+        figures = Figures()
+        lines = {
+            "walks": (
+                _json({"candidate": n, "path": p}) for n in range(tried) if (p := self._path(stages["walks"], n))
+            ),
+            "questions": (stages["questions"].journal.get(n) for n in accepted),
+            "trajectories": (_json(stages["trajectories"].get(n)["trajectory"]) for n in accepted),
+            "data": _records(stages["samples"], accepted, figures),
+        }
+        files = {f"{name}.jsonl": _write_lines(self.folder / f"{name}.jsonl", found) for name, found in lines.items()}
+        d = self.dataset
+        card = {
+            "name": d.name,
+            "description": d.description,
+            "ltrl": __version__,
+            "key": self.keys["all"],
+            "seed": d.seed,
+            "tokens": d.tokens,
+            "tokenizer": self.counter.identity,
+            "licence": d.corpus.licence,
+            "corpus": self.corpus.facts,
+            "stages": self._tally(stages, tried),
+            "figures": figures.to_json(),
+            "spec": d.model_dump(mode="json", exclude={"output"}),
+            "files": files,
+        }
+        write(self.folder / "card.md", card_markdown(card))
+        write(self.folder / CARD, _json(card) + "\n")
+        return card
+
+    def _tally(self, stages: Mapping[str, Stage], tried: int) -> dict[str, Any]:
+        """How many candidates came into each stage and out of it, and why others did not."""
+        tally: dict[str, Any] = {}
+        numbers: Sequence[int] = range(tried)
+        for name in STAGES:
+            reasons = (self._reason(stages[name], name, n) for n in numbers)
+            lost = {n: reason for n, reason in zip(numbers, reasons, strict=True) if reason}
+            good = [n for n in numbers if n not in lost]
+            by_reason = dict(sorted(Counter(lost.values()).items()))
+            tally[name] = {"tried": len(numbers), "good": len(good), "lost": by_reason}
+            numbers = good
+        return tally
+
+    def _reason(self, stage: Stage, name: str, number: int) -> str | None:
+        """Why a candidate went no further; None when it did."""
+        if name == "walks":
+            return None if self._path(stage, number) else "the walk ended before"
+        return stage.rejection(number) or (self.doubled.get(number) if name == "questions" else None)
+
+    def _too_few(self, stages: Mapping[str, Stage], found: int, tried: int) -> LtrlError:
+        lost: Counter[str] = Counter()
+        for stage in self._tally(stages, tried).values():
+            lost.update(stage["lost"])
+        listed = "; ".join(f"{reason}: {count}" for reason, count in lost.most_common(4))
+        message = f"{tried} candidates gave {found} records, {self.dataset.records} are asked for ({listed})"
+        hint = "ask for fewer `records`, or raise `max_candidates`: what is done is kept"
+        return fail(Code.BAD_DATA, message, hint=hint)
+
+
+def _decides(section: Model, backend: object = None) -> list[Any]:
+    """What of a section decides the results: neither where things lie nor how fast they are done."""
+    values = []
+    for name, info in type(section).model_fields.items():
+        grade = next((m for m in info.metadata if isinstance(m, Grade)), Grade.NEW_RUN)
+        if grade is Grade.NEW_RUN:
+            value = getattr(section, name)
+            plain = section.model_dump(mode="json", include={name})[name]
+            values.append([name, _decides(value) if isinstance(value, Model) else plain])
+    chosen = named(section)
+    versions = [info.version for info in backends() if (info.kind, info.name) == chosen]
+    return [*values, versions, getattr(backend, "identity", "")]
+
+
+def _records(samples: Stage, accepted: Sequence[int], figures: Figures) -> Iterator[str]:
+    for number in accepted:
+        said, _, line = samples.journal.get(number).partition("\t")
+        figures.add(json.loads(said))
+        yield line
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> dict[str, Any]:
+    """Writes a file in one step; size and hash of it."""
+    part = path.with_suffix(".jsonl.part")
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with part.open("wb") as file:
+            for line in lines:
+                raw = line.encode() + b"\n"
+                digest.update(raw)
+                size += file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise fail(Code.UNWRITABLE, f"cannot write `{path}`: {(error.strerror or str(error)).lower()}") from None
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

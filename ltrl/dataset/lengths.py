@@ -1,0 +1,82 @@
+"""Lengths of documents in tokens: each is tokenized once, ever, and looked up from then on.
+
+The cache is a sparse file with four bytes a page, mapped into memory: a build that was killed has lost nothing, and
+several threads may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltrl.dataset.kinds import Counter
+from ltrl.dataset.markup import MARKUPS, Markup, body, prompt
+from ltrl.dataset.page import Page
+
+__all__ = ["Lengths"]
+
+_BEFORE = "x\n"
+"""What stands before a piece while it is counted: the beginning of a text is special to some tokenizers."""
+
+
+class Lengths:
+    """Counts the pieces of prompts (`ltrl.dataset.markup`)."""
+
+    def __init__(self, counter: Counter, num_pages: int, folder: Path, *, corpus: str, max_characters: int) -> None:
+        self.counter = counter
+        self.max_characters = max_characters
+        name = hashlib.sha256(f"{corpus} {counter.identity} {max_characters}".encode()).hexdigest()[:16]
+        path = folder / f"{name}.lengths"
+        size = 4 * (num_pages + 1)
+        with path.open("a+b") as file:
+            file.truncate(size)
+            self._map = memoryview(mmap.mmap(file.fileno(), size)).cast("i")
+        self._frames: dict[tuple[str, int], int] = {}
+        [self._before] = counter.count([_BEFORE])
+
+    def of(self, pages: Sequence[Page]) -> list[int]:
+        """Tokens of each page's body; those that were never counted are tokenized together."""
+        found = [self._map[page.number] if page.number else 0 for page in pages]
+        new = [i for i, count in enumerate(found) if not count]
+        if new:
+            counts = self._pieces([body(pages[i], self.max_characters) for i in new])
+            for i, count in zip(new, counts, strict=True):
+                found[i] = count
+                if pages[i].number:
+                    self._map[pages[i].number] = count
+        return found
+
+    def frame(self, markup: Markup, number: int) -> int:
+        """Tokens of what stands between a document and the next."""
+        key = (markup.name, number)
+        if key not in self._frames:
+            [self._frames[key]] = self._pieces([markup.frame(number)])
+        return self._frames[key]
+
+    def head(self, markup: Markup, instruction: str) -> int:
+        """Tokens of what stands before the documents."""
+        return self.counter.count([markup.head(instruction)])[0]
+
+    def tail(self, markup: Markup, question: str) -> int:
+        """Tokens of what stands behind them."""
+        return self._pieces([markup.tail(question)])[0]
+
+    def whole(self, text: str) -> int:
+        """Tokens of a whole prompt, tokenized as a whole."""
+        return self.counter.count([text])[0]
+
+    def is_additive(self, pages: Sequence[Page]) -> bool:
+        """Whether prompts of these pages have as many tokens as their pieces, in every markup."""
+        lengths = self.of(pages)
+        bodies = [body(page, self.max_characters) for page in pages]
+        for markup in MARKUPS.values():
+            pieces = self.head(markup, "Answer.") + self.tail(markup, "what is it?") + sum(lengths)
+            pieces += sum(self.frame(markup, number) for number in range(1, len(pages)))
+            if self.whole(prompt(markup, "Answer.", bodies, "what is it?")) != pieces:
+                return False
+        return True
+
+    def _pieces(self, texts: Sequence[str]) -> list[int]:
+        return [count - self._before for count in self.counter.count([_BEFORE + text for text in texts])]
