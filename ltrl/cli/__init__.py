@@ -83,24 +83,6 @@ class _Group(typer.core.TyperGroup):
         self.commands = cast(Any, _Commands())
 
 
-from ltrl.cli import (
-    clusters,
-    data,
-    dataset,
-    diff,
-    explain,
-    imports,
-    init,
-    mock,
-    reward,
-    runs,
-    serve,
-    specs,
-    sweeps,
-    tools,
-    watch,
-)
-
 app = typer.Typer(
     name="ltrl",
     cls=_Group,
@@ -120,41 +102,6 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
         show.out(__version__)
         raise typer.Exit
-
-
-for command in (
-    init.init,
-    specs.check,
-    explain.explain,
-    specs.plan,
-    specs.compile_,
-    diff.diff,
-    explain.fields,
-    specs.fmt,
-    imports.import_,
-    runs.submit,
-    runs.rehearse,
-    runs.resume,
-    runs.status,
-    runs.logs,
-    watch.watch,
-    runs.cancel,
-    sweeps.compare,
-    runs.why,
-    runs.reindex,
-    mock.mock,
-    tools.report,
-    tools.model,
-    specs.backends,
-    specs.schema,
-):
-    app.command(command.__name__.rstrip("_"), cls=diff.Command if command is diff.diff else None)(command)
-app.add_typer(serve.app)
-
-app.add_typer(reward.app)
-data.app.command("build")(dataset.build)
-app.add_typer(data.app)
-app.add_typer(clusters.app)
 
 
 def main() -> None:

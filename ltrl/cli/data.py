@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ltrl.cli import dataset
+
 if TYPE_CHECKING:
     from ltrl.data.tokens import Counter
     from ltrl.resolve import Resolved
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(name="data", help="Build, check and look at training data.", no_args_is_help=True)
+app.command("build")(dataset.build)
 
 Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", help="Records: JSON Lines, also with gzip, or Parquet.")
