@@ -1,4 +1,4 @@
-"""Commands about data: check files of records before GPUs are booked."""
+"""Commands about data: check files of records before GPUs are booked, look at them, count them."""
 
 from __future__ import annotations
 
@@ -94,6 +94,70 @@ def check(
     shown.report(report, as_json=as_json)
     if report.num_errors:
         raise typer.Exit(1)
+
+
+@app.command("show")
+def show_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Records.")],
+    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="One record; by default all are listed.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="OUT", help="Write a page instead.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print the documents' texts too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Records to list.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Look at one record, or list a file's records: documents by tier, entities marked, what the agent did."""
+    from ltrl.cli.show import record as shown
+    from ltrl.cli.show import record_html, reward
+    from ltrl.data import view
+
+    if id_ is None:
+        if html:
+            reward.write(html, record_html.index_page(str(file), view.index(file)))
+        else:
+            shown.listed(view.index(file), limit=limit, as_json=as_json)
+        return
+    found = view.view(file, id_)
+    if html:
+        reward.write(html, record_html.record_page(found))
+    else:
+        shown.record(found, full=full, as_json=as_json)
+
+
+@app.command()
+def stats(
+    files: Files,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="Experiment whose model's tokens are counted.")
+    ] = None,
+    tokenizer: Tokenizer = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="OUT", help="Also write a page.")] = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Count records: lengths, tiers, how many documents name an entity, hops, answers; several files side by side."""
+    from ltrl import project
+    from ltrl.cli.show import data as shown
+    from ltrl.cli.show import reward
+    from ltrl.cli.show.stats import stats as print_stats
+    from ltrl.cli.show.stats import stats_page
+    from ltrl.data.facts import Looks
+    from ltrl.data.scan import available, scan
+    from ltrl.data.stats import Stats
+
+    resolved = _resolved(spec, []) if spec else None
+    counted = _counter(resolved, project.root(spec.parent if spec else Path()), tokenizer)
+    looks = Looks(counted, rubric=False, overlap=True)
+    found = []
+    with shown.reading(files) as advance:
+        for path in files:
+            figures = Stats(str(path), counted.is_exact)
+            for facts in scan(path, looks, jobs=jobs or available()):
+                figures.add(facts)
+                advance(path, facts)
+            found.append(figures)
+    if html:
+        reward.write(html, stats_page(found, counted))
+    print_stats(found, counted, as_json=as_json)
 
 
 def _resolved(spec: Path, sets: list[str]) -> Resolved:

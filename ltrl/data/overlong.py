@@ -15,7 +15,7 @@ from ltrl.backend import Overlong
 from ltrl.errors import Code, fail
 from ltrl.samples import Passage, Sample
 
-__all__ = ["Fitted", "fit", "shortened"]
+__all__ = ["Fitted", "fit", "shortened", "spans"]
 
 CHUNK = 64
 """Prompts measured at once: tokenizers work on them in parallel, and 64 of 500 KB bound the memory."""
@@ -125,11 +125,11 @@ def _blocks(sample: Sample) -> list[str]:
     """
     found = [""] * len(sample.passages)
     for _, content in sample.messages:
-        spans = _spans(content, sample.passages)
-        if not spans:
+        edges_of = spans(content, sample.passages)
+        if not edges_of:
             continue
-        places = sorted(spans, key=lambda i: spans[i])
-        edges = [spans[i] for i in places]
+        places = sorted(edges_of)
+        edges = [edges_of[i] for i in places]
         gaps = [content[a[1] : b[0]] for a, b in pairwise(edges)]
         closing = commonprefix([*gaps, content[edges[-1][1] :][:4096]])  # noqa: RUF071
         opening = commonprefix([gap[len(closing) :] for gap in gaps])  # noqa: RUF071
@@ -141,16 +141,16 @@ def _blocks(sample: Sample) -> list[str]:
     return found
 
 
-def _spans(content: str, passages: Sequence[Passage]) -> dict[int, tuple[int, int]]:
+def spans(content: str, passages: Sequence[Passage]) -> dict[int, tuple[int, int]]:
     """Where the documents stand; they are in the prompt's order, and one text may be part of another."""
-    spans: dict[int, tuple[int, int]] = {}
+    found: dict[int, tuple[int, int]] = {}
     after = 0
     for i, passage in enumerate(passages):
         start = content.find(passage.text, after)
         if start >= 0:
             after = start + len(passage.text)
-            spans[i] = (start, after)
-    return spans
+            found[i] = (start, after)
+    return found
 
 
 def _chunks(samples: Iterable[Sample]) -> Iterable[list[Sample]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ltrl.data.facts import Facts
     from ltrl.data.tokens import Counter
 
-__all__ = ["histogram", "reading", "report", "said"]
+__all__ = ["bins", "histogram", "reading", "report", "said"]
 
 BINS = 12
 WIDTH = 40
@@ -91,20 +91,28 @@ def said(counter: Counter) -> str:
 
 def histogram(values: Sequence[int], *, limit: int | None = None) -> str:
     """Bars of how many values lie between round bounds; those above the limit have a line of their own."""
-    within = [v for v in values if limit is None or v <= limit]
-    above = len(values) - len(within)
-    width = _round(max(within, default=1) / BINS)
-    low = min(within, default=0) // width
-    counts = [0] * (max(within, default=0) // width - low + 1) if within else []
-    for value in within:
-        counts[value // width - low] += 1
-    rows = [(f"{(low + i) * width:,} to {(low + i + 1) * width:,}", count) for i, count in enumerate(counts)]
+    counted = bins([v for v in values if limit is None or v <= limit])
     if limit is not None:
-        rows.append((f"over {limit:,}", above))
-    wide, most = max(len(name) for name, _ in rows), max(count for _, count in rows)
+        counted.append((f"over {limit:,}", sum(v > limit for v in values)))
+    wide, most = max(len(name) for name, _ in counted), max(count for _, count in counted)
     return "\n".join(
-        f"  {name:>{wide}}  {'█' * _cells(count, most)}{' ' if count else ''}{count:,}" for name, count in rows
+        f"  {name:>{wide}}  {'█' * _cells(count, most)}{' ' if count else ''}{count:,}" for name, count in counted
     )
+
+
+def bins(values: Sequence[int]) -> list[tuple[str, int]]:
+    """(bounds, how many values lie between them), about a dozen of them, with round bounds."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    width = _round(max(1, high - low) / BINS)
+    counts = [0] * (high // width - low // width + 1)
+    for value in values:
+        counts[value // width - low // width] += 1
+    first = low // width * width
+    if width == 1:
+        return [(f"{first + i:,}", count) for i, count in enumerate(counts)]
+    return [(f"{first + i * width:,} to {first + (i + 1) * width:,}", count) for i, count in enumerate(counts)]
 
 
 def _cells(count: int, most: int) -> int:

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltrl.cli import show
+from ltrl.cli.show.marks import hue, marked, marked_html
 from ltrl.cli.show.page import page, rows
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from ltrl.lint import Finding
-    from ltrl.rescore import Comparison, Explained, Mark, Pair, Summary
+    from ltrl.rescore import Comparison, Explained, Pair, Summary
     from ltrl.rollouts import Group
 
 __all__ = [
@@ -31,9 +29,6 @@ __all__ = [
     "scores",
     "write",
 ]
-
-_AROUND = 100
-"""Characters shown on both sides of a hit."""
 
 
 @contextmanager
@@ -154,7 +149,7 @@ def explained(found: Sequence[Explained], *, full: bool, as_json: bool) -> None:
             marks = one.marks.get(part, ())
             if text and (marks or full or part == "answer"):
                 console.print(Text(part, "bold"))
-                console.print(_marked(text, marks, full=full))
+                console.print(marked(text, marks, full=full))
 
 
 def explained_page(found: Sequence[Explained]) -> str:
@@ -166,13 +161,13 @@ def explained_page(found: Sequence[Explained]) -> str:
         facts = [(f'<span class="faint">{escape(n)}</span>', escape(v)) for n, v in _facts(one).items()]
         body.append(rows(("", ""), facts[2:]))
         entities = [
-            (f'<mark style="--hue:{_hue(n)}">{n}</mark>' if places else str(n), escape(entity), escape(places or "-"))
+            (f'<mark style="--hue:{hue(n)}">{n}</mark>' if places else str(n), escape(entity), escape(places or "-"))
             for n, (entity, places) in enumerate(_entities(one), 1)
         ]
         body.append(rows(("", "entity", "places"), entities))
         for part, text in (("reasoning", response.reasoning), ("answer", response.content)):
             if text:
-                body.append(f"<h3>{part}</h3><pre>{_html(text, one.marks.get(part, ()))}</pre>")
+                body.append(f"<h3>{part}</h3><pre>{marked_html(text, one.marks.get(part, ()))}</pre>")
     return page(f"Score of {found[0].scored.id if len(found) == 1 else found[0].scored.sample}", *body)
 
 
@@ -258,50 +253,3 @@ def _json(one: Explained) -> dict[str, object]:
         "reasoning": response.reasoning,
         "answer": response.content,
     }
-
-
-def _pieces(text: str, marks: Sequence[Mark]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The text in stretches, each with the numbers of the entities that it belongs to."""
-    edges = sorted({0, len(text), *(edge for start, end, _ in marks for edge in (start, end))})
-    for start, end in pairwise(edges):
-        yield text[start:end], tuple(sorted({n for a, b, n in marks if a < end and start < b}))
-
-
-def _html(text: str, marks: Sequence[Mark]) -> str:
-    return "".join(
-        f'<mark style="--hue:{_hue(numbers[0])}">{escape(piece)}<sup>{",".join(map(str, numbers))}</sup></mark>'
-        if numbers
-        else escape(piece)
-        for piece, numbers in _pieces(text, marks)
-    )
-
-
-def _hue(number: int) -> int:
-    return number * 137 % 360  # neighbours far apart on the circle
-
-
-_COLOURS = ("yellow", "cyan", "magenta", "green", "blue", "red")
-
-
-def _marked(text: str, marks: Sequence[Mark], *, full: bool) -> Text:
-    """The text for a terminal; unless full, what is far from a hit is left out."""
-    from rich.text import Text
-
-    made = Text()
-    for piece, numbers in _pieces(text, marks):
-        if numbers:
-            names = ",".join(map(str, numbers))
-            style = f"bold reverse {_COLOURS[numbers[0] % len(_COLOURS)]}"
-            made.append(f"[{names}:{show.printable(piece.replace(chr(10), ' '))}]", style)
-            continue
-        if full or len(piece) < 3 * _AROUND:
-            made.append(_lines(piece))
-            continue
-        made.append(_lines(piece[:_AROUND]))
-        made.append(f" … {len(piece) - 2 * _AROUND:,} characters … ", "dim")
-        made.append(_lines(piece[-_AROUND:]))
-    return made
-
-
-def _lines(text: str) -> str:
-    return "\n".join(map(show.printable, text.split("\n")))
