@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from loopback_judge import Answer, LoopbackJudge, loopback_judge
 
+from ltrl import excerpts
 from ltrl.backend import load
 from ltrl.rescore import Rule, score
 from ltrl.rollouts import Samples, groups
@@ -163,7 +164,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 def test_a_run_leaves_what_nemo_rl_leaves(undisturbed: Path) -> None:
     logs = undisturbed / "logs" / "exp_001"
-    assert names(logs) == ["metrics.jsonl", "tensorboard", *(f"val_data_step{n}.jsonl" for n in (0, 3, 6))]
+    validated = [f"val_data_step{n}.jsonl" for n in (0, 3, 6)]
+    assert names(logs) == ["excerpts.jsonl", "metrics.jsonl", "tensorboard", *validated]
+    kept = list(excerpts.read(logs / excerpts.NAME))
+    assert {one.step for one in kept if one.split == "train"} == set(range(1, 7))
+    assert {one.step for one in kept if one.split == "validation"} == {0, 3, 6}
+    assert all(one.question and one.label and one.rubrics and one.num_tokens for one in kept)
     assert names(undisturbed / "checkpoints") == ["step_2", "step_4", "step_6"]
     last = undisturbed / "checkpoints" / "step_6"
     assert names(last) == ["config.yaml", "policy", "training_info.json"]

@@ -14,6 +14,7 @@ from reward_server import reward_server
 
 torch = pytest.importorskip("torch")
 
+from ltrl import excerpts  # noqa: E402
 from ltrl.backend import create, load  # noqa: E402
 from ltrl.errors import Code, LtrlError  # noqa: E402
 from ltrl.scoring import Score, advantages  # noqa: E402
@@ -213,9 +214,13 @@ def test_validation_is_told_set_by_set_and_failures_are_left_out() -> None:
         "total_reward": torch.tensor([1.0, 0.0, UNJUDGED, 0.0]),
         "message_log": [log(), log(), log(), log(None)],
     }
-    grpo = fake_grpo(validation)
-    install(grpo, groups())
+    validation["extra_env_info"] = [{**INFO, "score": {"rubric": 0.5, "said": "CORRECT"}}, *[dict(INFO)] * 3]
+    grpo, made = fake_grpo(validation), groups()
+    install(grpo, made)
     assert grpo.validate()[0] == {"accuracy": 0.5, "avg_length": 7.0, "a/accuracy": 0.5, "unjudged_rate": 0.5}
+    told = [(one.set, one.question, one.response, one.outcome, one.rubric, one.judge) for one in made.validated]
+    assert told[0] == ("a", "Who?", "x", 1.0, 0.5, "CORRECT")
+    assert told[2:] == [("b.c", "Who?", "x", None, 0.0, ""), ("b.c", "Who?", "", None, 0.0, "")]
 
 
 def test_accuracy_of_nothing_is_not_a_number() -> None:
@@ -245,3 +250,8 @@ def test_one_line_a_step_and_one_a_validation(tmp_path: Path) -> None:
     assert "train/text" not in second
     assert passed == [("train", 1), ("validation", 1), ("train", 1), ("timing/train", 1)]
     assert logger.closed == "yes"
+    kept = list(excerpts.read(tmp_path / excerpts.NAME))
+    assert [(one.step, one.split, one.outcome, one.rubric, one.reward) for one in kept] == [
+        (1, "train", 1.0, 0.5, 1.0),
+        (1, "train", 0.0, 0.5, 0.0),
+    ]

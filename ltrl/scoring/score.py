@@ -131,6 +131,11 @@ class Score:
         said = "unjudged" if self.outcome is None else "right" if self.outcome else "wrong"
         return f"{said}: {self.verdict.reason}" if self.verdict.reason else said
 
+    @property
+    def said(self) -> str:
+        """The judge's words, else why there are none; empty where no judge was asked."""
+        return "" if self.verdict is None else self.verdict.words or self.verdict.reason
+
     def to_json(self) -> dict[str, Any]:
         """Everything, for files and wires; `from_json` gives this score back."""
         verdict = self.verdict

@@ -17,11 +17,12 @@ import yaml
 from ltrl.backend import DataSection, create
 from ltrl.data.overlong import fit
 from ltrl.errors import Code, LtrlError, fail
+from ltrl.excerpts import PER_VALIDATION, choose
 from ltrl.samples import Sample
 from ltrl.served import connect, hosted
 from ltrl_backends.local_engine.checkpoints import Checkpoint, Checkpoints
 from ltrl_backends.local_engine.engine import missing
-from ltrl_backends.local_engine.metrics import Metrics, validation_metrics
+from ltrl_backends.local_engine.metrics import Metrics, excerpt, validation_metrics
 from ltrl_backends.local_engine.progress import Reporter, reporter
 from ltrl_backends.local_engine.prompts import measure, prompt_order
 from ltrl_backends.local_engine.scorer import Scored, Scorer
@@ -162,6 +163,9 @@ class _Run:
         if self.settings.write_rollouts:
             rows = zip(self.trainer.scored, self.trainer.advantages, strict=True)
             self.metrics.write_responses(f"train_data_step{step}", (_row(s) | {"advantages": a} for s, a in rows))
+        scored = self.trainer.scored
+        kept = choose([s.reward for s in scored], group_size=self.settings.grpo.group_size)
+        self.metrics.write_excerpts(step, (excerpt(scored[i], split="train") for i in kept))
         self.report.step(step, values)
 
     def _on_validation(self, step: int) -> None:
@@ -188,6 +192,8 @@ class _Run:
         self.metrics.write(step, values)
         rows = [_row(s) | {"set": name} for name, scored in measured.items() for s in scored]
         self.metrics.write_responses(f"val_data_step{step}", rows)
+        kept = [excerpt(s, split="validation", name=name) for name, scored in measured.items() for s in scored]
+        self.metrics.write_excerpts(step, kept[:PER_VALIDATION])
         self.measured, self.measured_at = values, step
         figures = f"accuracy {values['validation/accuracy']:.2f}  rubric {values['validation/rubric']:.2f}"
         self.report.say(f"validation at step {step}: {figures}")

@@ -3,6 +3,7 @@
 metrics.jsonl            one line for each step and for each validation
 tensorboard/             the same numbers
 val_data_step{N}.jsonl   validation responses; train_data_step{N}.jsonl training responses, where asked for
+excerpts.jsonl           a few of both, for people (`ltrl.excerpts`)
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from ltrl.excerpts import Excerpt, append
 from ltrl.scoring import group_kind
 from ltrl_backends.local_engine.storage import writing
 
 if TYPE_CHECKING:
     from ltrl_backends.local_engine.scorer import Scored
 
-__all__ = ["Metrics", "response_metrics", "validation_metrics"]
+__all__ = ["Metrics", "excerpt", "response_metrics", "validation_metrics"]
 
 Values = dict[str, float]
 
@@ -63,6 +65,11 @@ class Metrics:
         with writing(self.directory), (self.directory / f"{name}.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
 
+    def write_excerpts(self, step: int, found: Iterable[Excerpt]) -> None:
+        """Keeps responses for people."""
+        with writing(self.directory):
+            append(self.directory, step, found)
+
 
 def response_metrics(scored: Sequence[Scored], *, group_size: int) -> Values:
     """What a step's responses say, by name without prefix; every `group_size` neighbours are a group."""
@@ -85,6 +92,29 @@ def response_metrics(scored: Sequence[Scored], *, group_size: int) -> Values:
     for name in sorted({name for s in scored for name in s.score.parts}):
         values[name] = _mean(s.score.parts.get(name) for s in scored)
     return values
+
+
+def excerpt(scored: Scored, *, split: Literal["train", "validation"], name: str = "") -> Excerpt:
+    """A response for people; `name` is that of its validation set."""
+    sample, score = scored.sample, scored.score
+    return Excerpt(
+        split=split,
+        set=name,
+        sample=sample.id,
+        question=sample.question,
+        label=sample.label,
+        rubrics=sample.rubrics,
+        aliases=sample.aliases,
+        response=scored.response.raw,
+        status=scored.response.status,
+        reward=scored.reward,
+        outcome=score.outcome,
+        rubric=score.rubric,
+        zeroed=score.zeroed,
+        parts=score.parts,
+        judge=score.said,
+        num_tokens=len(scored.token_ids),
+    )
 
 
 def validation_metrics(sets: Mapping[str, Sequence[Scored]]) -> Values:

@@ -4,7 +4,7 @@
   asynchronous training, which does not call it, `_build_async_grpo_train_data` does the same.
 - `_create_advantage_estimator` (hook B): groups with unjudged responses get the advantages of those judged.
 - `validate` and the rollout functions: accuracy of each validation set, unjudged responses left out.
-- the logger: every number also goes to `metrics.jsonl`, one line a step.
+- the logger: every number also goes to `metrics.jsonl`, one line a step, and responses for people to `excerpts.jsonl`.
 
 Imported in the job only.
 """
@@ -15,6 +15,8 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ltrl.backend import Outage
+from ltrl.excerpts import PER_VALIDATION, Excerpt, append, choose
 from ltrl.outage import refuse_outage
 from ltrl.scoring import Score, Verdict, advantages, group_kind
 from ltrl_backends.nemo_rl.config import validation_name
@@ -71,6 +74,10 @@ class Groups:
         self._leave_one_out = leave_one_out
         self._rewards: list[float | None] = []
         self.metrics: dict[str, float] = {}
+        self.excerpts: list[Excerpt] = []
+        """A few responses of the batch."""
+        self.validated: list[Excerpt] = []
+        """Responses of the validation that goes on, or was the last."""
 
     def transform(self, batch: Any) -> Any:
         """Replaces `total_reward` in place by the groups' rewards and masks unjudged responses from the loss.
@@ -102,6 +109,10 @@ class Groups:
                     weight[index] = 0.0
         batch["ltrl_rewards"] = torch.tensor([math.nan if r is None else r for r in rewards])
         self.metrics = self._measure(scores, rewards, batch)
+        self.excerpts = [
+            _excerpt(infos[i], batch["message_log"][i], scores[i], rewards[i])
+            for i in choose(rewards, group_size=self._size)
+        ]
         return batch
 
     def advantages(self, batch: Any, computed: torch.Tensor) -> torch.Tensor:
@@ -117,6 +128,15 @@ class Groups:
                 for index, value in enumerate(values, start):
                     corrected[index] = 0.0 if value is None else value
         return corrected
+
+    def keep_validated(self, batch: Any, told: Sequence[tuple[str, float]]) -> None:
+        """Keeps validation responses, with set and outcome of each."""
+        infos = batch.get("extra_env_info") or [{}] * len(told)
+        rows = zip(told, infos, batch["message_log"], strict=True)
+        for (name, outcome), info, log in islice(rows, PER_VALIDATION - len(self.validated)):
+            details = info.get("score") or {}
+            score = _score(outcome, float(details.get("rubric", 0.0)), info)
+            self.validated.append(replace(_excerpt(info, log, score, score.outcome), split="validation", set=name))
 
     def _measure(self, scores: Sequence[Score], rewards: Sequence[float | None], batch: Any) -> dict[str, float]:
         kinds = [group_kind(rewards[i : i + self._size]) for i in range(0, len(rewards), self._size)]
@@ -134,6 +154,28 @@ class Groups:
         if "truncated" in batch:
             values["truncation_rate"] = float(torch.as_tensor(batch["truncated"]).float().mean())
         return values
+
+
+def _excerpt(info: Mapping[str, Any], log: Sequence[Mapping[str, Any]], score: Score, reward: float | None) -> Excerpt:
+    """A training response for people."""
+    answers = [message for message in log if message["role"] == "assistant"]
+    tokens = answers[-1].get("token_ids") if answers else None
+    return Excerpt(
+        split="train",
+        sample=str(info.get("uid", "")),
+        question=str(info.get("question", "")),
+        label=str(info.get("label", "")),
+        rubrics=tuple(info.get("rubrics", ())),
+        aliases=info.get("aliases", {}),
+        response=str(answers[-1]["content"]) if answers else "",
+        reward=reward,
+        outcome=score.outcome,
+        rubric=score.rubric,
+        zeroed=score.zeroed,
+        parts=score.parts,
+        judge=str((info.get("score") or {}).get("said") or score.said),
+        num_tokens=None if tokens is None else len(tokens),
+    )
 
 
 def _was_scored(log: Sequence[Mapping[str, Any]]) -> bool:
@@ -176,7 +218,7 @@ def install(grpo: ModuleType, groups: Groups) -> None:
 
     def validate_each_set(*arguments: Any, **options: Any) -> Any:
         nonlocal measured
-        measured = []
+        measured, groups.validated = [], []
         try:
             metrics, timings = validate(*arguments, **options)
             return {**metrics, **_accuracies(measured)}, timings
@@ -190,7 +232,9 @@ def install(grpo: ModuleType, groups: Groups) -> None:
                 names = (str(name).removeprefix(_VALIDATION) for name in batch["task_name"])
                 scored = map(_was_scored, batch["message_log"])
                 rows = zip(names, batch["total_reward"].tolist(), scored, strict=True)
-                measured.extend((name, outcome if seen else UNJUDGED) for name, outcome, seen in rows)
+                told = [(name, outcome if seen else UNJUDGED) for name, outcome, seen in rows]
+                measured.extend(told)
+                groups.keep_validated(batch, told)
             return batch, metrics
 
         return run
@@ -263,11 +307,14 @@ class MetricsLog:
         numbers = {f"{prefix}/{name}": value for name, value in _flat(metrics)}
         if prefix == "validation":
             self._write(step, numbers)
+            append(self._path.parent, step, self._groups.validated)
+            self._groups.validated = []
         elif prefix in ("train", "timing/train", "performance"):
             self._line.update(numbers)
             if options.get("step_finished"):
                 self._write(step, self._line)
-                self._line = {}
+                append(self._path.parent, step, self._groups.excerpts)
+                self._line, self._groups.excerpts = {}, []
 
     def _write(self, step: int, numbers: Mapping[str, float]) -> None:
         with self._path.open("a", encoding="utf-8") as file:

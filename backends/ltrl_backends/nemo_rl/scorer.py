@@ -82,4 +82,5 @@ class Scorer:
 
 def _details(score: Score) -> dict[str, Any]:
     found = {"outcome": score.outcome, "rubric": score.rubric, "zeroed": score.zeroed, "parts": dict(score.parts)}
+    found |= {"said": score.said} if score.said else {}
     return found if score.is_judged or score.verdict is None else {**found, "unjudged": score.verdict.reason}
