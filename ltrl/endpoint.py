@@ -78,6 +78,7 @@ class Endpoint:
         self._patience = patience
         self._client = httpx.AsyncClient(
             headers=headers,
+            trust_env=self._url.host not in ("127.0.0.1", "::1", "localhost"),  # no proxy leads to this machine
             timeout=None,  # a try has one deadline for everything
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )

@@ -41,6 +41,7 @@ COMMANDS = {
     "schema": "specs",
     "serve": "serve:app",
     "reward": "reward:app",
+    "eval": "evaluation:app",
     "data": "data:app",
     "cluster": "clusters:app",
 }

@@ -1,0 +1,186 @@
+"""What is printed of evaluations: progress, figures with their intervals, comparisons."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ltrl.cli import show
+
+if TYPE_CHECKING:
+    from ltrl.evaluation.comparison import Compared
+    from ltrl.evaluation.statistics import Estimate
+    from ltrl.evaluation.summary import Counts, Summary
+
+__all__ = ["comparison", "interval", "percent", "progress", "summary"]
+
+_FEW_QUESTIONS = 200
+_LINE_SECONDS = 60.0
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar in a terminal with the time that remains, a line a minute elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines(name)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("answers,"),
+        TimeElapsedColumn(),
+        TextColumn("passed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(name: str) -> Callable[[int, int | None], None]:
+    started = last = time.monotonic()
+    first: list[int] = []
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal last
+        first[:] = first or [done]
+        now = time.monotonic()
+        if now - last < _LINE_SECONDS:
+            return
+        last = now
+        left = ""
+        if total is not None and done > first[0]:
+            seconds = (now - started) / (done - first[0]) * (total - done)
+            left = f", about {show.duration(seconds)} left"
+        show.note(f"{name}: {done:,}{f' of {total:,}' if total else ''} answers{left}")
+
+    return tell
+
+
+def summary(where: Path, found: Sequence[Summary], *, as_json: bool) -> None:
+    """Prints the figures of an evaluation; scores as percentages."""
+    from ltrl.evaluation.results import HEAD, SAMPLES, read_head
+    from ltrl.evaluation.summary import Counts, cost
+
+    head = read_head(where)
+    if as_json:
+        show.json_({"model": head.model, "results": str(where), "benchmarks": [one.to_json() for one in found]})
+        return
+    rows = []
+    for one in found:
+        rows.append(_row(one.name, one))
+        for split, parts in one.parts.items():
+            rows += [_row(f"  {split}: {name}", part) for name, part in parts.items()]
+    most = max((max(one.pass_at, default=1) for one in found), default=1)
+    headers = ("", "questions", "score", "95% interval", "±", f"pass@{most}" if most > 1 else "pass", *_COUNTS)
+    shown = [i for i, header in enumerate(headers) if i < 5 or any(row[i] not in ("", "0") for row in rows)]
+    show.table(
+        [headers[i] for i in shown], [[row[i] for i in shown] for row in rows], title=f"{head.name}: {head.model}"
+    )
+    total = Counts()
+    for one in found:
+        total.prompt_tokens += one.counts.prompt_tokens
+        total.response_tokens += one.counts.response_tokens
+    tokens = f"{total.prompt_tokens:,} tokens of prompts, {total.response_tokens:,} of responses"
+    spent = f": {cost(total, head.prices):,.2f}" if head.prices else ""
+    show.note(tokens + spent)
+    for one in found:
+        for note in _notes(one):
+            show.note(note)
+    if head.lengths == "estimated":
+        show.note("lengths of prompts are estimates: the model's tokenizer is not here")
+    show.note(f"every answer: {show.relative(where / SAMPLES)}; what was measured: {HEAD}")
+
+
+_COUNTS = ("too long", "cut", "missing", "truncated", "ill-formed")
+
+
+def _row(name: str, one: Summary) -> tuple[str, ...]:
+    counts: Counts = one.counts
+    most = max(one.pass_at, default=0)
+    score = one.score
+    numbers = (counts.too_long, counts.cut, counts.missing, counts.truncated, counts.ill_formed)
+    return (
+        name,
+        str(score.num_questions if score else 0),
+        percent(score.value) if score else "-",
+        interval(score) if score else "-",
+        percent(score.half_width) if score else "-",
+        percent(one.pass_at[most].value) if most else "",
+        *map(str, numbers),
+    )
+
+
+def _notes(one: Summary) -> Iterator[str]:
+    score, counts = one.score, one.counts
+    if score and score.num_questions <= _FEW_QUESTIONS:
+        clusters = f" in {score.num_clusters} clusters" if score.num_clusters != score.num_questions else ""
+        yield (
+            f"{one.name}: {score.num_questions} questions{clusters} leave ± {percent(score.half_width)} points; "
+            "`ltrl eval compare` of two models on the same questions is sharper"
+        )
+    if counts.missing:
+        yield f"{one.name}: {counts.missing} answers are missing, not wrong; the same command asks for them again"
+
+
+def comparison(found: Sequence[Compared], names: tuple[str, str], *, as_json: bool) -> None:
+    """Prints how two models differ, in points of 100."""
+    if as_json:
+        show.json_({"a": names[0], "b": names[1], "benchmarks": [one.to_json() for one in found]})
+        return
+    table = []
+    for one in found:
+        table.append(_compared(one.name, one, f"{one.p_holm:.3f}"))
+        for split, parts in one.parts.items():
+            table += [_compared(f"  {split}: {name}", part, "") for name, part in parts.items()]
+    headers = ("", "questions", "a", "b", "b - a", "95% interval", "p", "p (Holm)", "better", "worse", "unpaired")
+    show.table(headers, table)
+    for side, name in zip("ab", names, strict=True):
+        show.note(f"{side}: {name}")
+    for one in found:
+        estimate, word = one.difference.estimate, "better" if one.difference.estimate.value > 0 else "worse"
+        said = f"b is {word}" if one.is_significant else "no difference that these questions can show"
+        show.note(f"{one.name}: {said}; {100 * estimate.value:+.1f} ({interval(estimate)}) points, p {one.p_holm:.3f}")
+
+
+def _compared(name: str, one: Compared, p_holm: str) -> tuple[str, ...]:
+    found = one.difference
+    return (
+        name,
+        str(one.a.num_questions),
+        percent(one.a.value),
+        percent(one.b.value),
+        f"{100 * found.estimate.value:+.1f}",
+        interval(found.estimate),
+        f"{found.p_value:.3f}",
+        p_holm,
+        str(found.num_better),
+        str(found.num_worse),
+        str(one.num_unpaired),
+    )
+
+
+def percent(share: float) -> str:
+    """A share of 1 as points of 100."""
+    return f"{100 * share:.1f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """An interval in points of 100."""
+    return f"{percent(estimate.low)} to {percent(estimate.high)}"

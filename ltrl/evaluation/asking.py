@@ -1,0 +1,202 @@
+"""Asking an endpoint: so many questions at once and no more, every answer written down as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from ltrl.endpoint import Completion, Endpoint, Patience, Refused, Unanswered
+from ltrl.errors import Code, fail
+from ltrl.evaluation.answers import Log
+from ltrl.evaluation.spec import Requests, Sampling
+from ltrl.references import reveal
+
+__all__ = ["Asked", "Prompt", "Target", "ask"]
+
+_TOO_LONG = re.compile(
+    r"context length|context window|max_model_len|maximum.{0,40}tokens|too (?:long|many tokens)", re.I
+)
+"""How servers say that a prompt does not fit: vLLM, SGLang, llama.cpp, OpenAI, ltrl's own."""
+_SYNC_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked, and how."""
+
+    base_url: str
+    model: str
+    """As the endpoint knows it."""
+    identity: str
+    """What tells its weights from others'; answers of equal identity, prompt, sampling and number are the same."""
+    sampling: Sampling
+    requests: Requests
+    response: int
+    """Longest response, in tokens."""
+    total: int
+    """Longest prompt and response together."""
+    api_key: str | None = None
+    """A reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt with the key of its answer."""
+
+    key: str
+    body: bytes
+
+    @classmethod
+    def all_of(
+        cls, target: Target, messages: tuple[tuple[str, str], ...], num_tokens: int | None, samples: int
+    ) -> Iterator[Prompt]:
+        """One prompt for each answer to a question; they share its text."""
+        written = json.dumps([{"role": role, "content": content} for role, content in messages]).encode()
+        digest = sha256(written).digest()
+        room = target.response if num_tokens is None else max(1, min(target.response, target.total - num_tokens))
+        sampling = target.sampling
+        fields: dict[str, Any] = {
+            **target.requests.extra_body,
+            "model": target.model,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": room,
+        }
+        if sampling.top_k is not None:
+            fields["top_k"] = sampling.top_k
+        for number in range(samples):
+            if sampling.seed is not None:
+                fields["seed"] = sampling.seed + number
+            told = json.dumps(fields, sort_keys=True).encode()
+            key = sha256(b"\0".join((target.identity.encode(), digest, told, str(number).encode()))).hexdigest()[:32]
+            yield cls(key, b'{"messages":' + written + b"," + told[1:])
+
+
+@dataclass
+class Asked:
+    """What became of the prompts that were asked."""
+
+    num_answered: int = 0
+    """Anew; answers that were there already are not asked for."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why there is no answer, by key."""
+    too_long: dict[str, str] = field(default_factory=dict)
+    """What the server said, by key, to prompts that are too long for it."""
+
+
+def ask(prompts: Iterator[Prompt], log: Log, target: Target, *, on_answer: Callable[[], None]) -> Asked:
+    """Asks for every answer that the log has not; raises NO_ANSWERS when none comes any more.
+
+    `prompts` is read in another thread, never further ahead than there are requests under way.
+    """
+    return asyncio.run(_ask(prompts, log, target, on_answer))
+
+
+async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: Callable[[], None]) -> Asked:
+    try:
+        import httpx
+    except ModuleNotFoundError as error:
+        hint = "pip install 'ltrl[eval]'"
+        raise fail(Code.MISSING_EXTRA, "asking an endpoint needs `httpx`", hint=hint) from error
+    wanted = target.requests
+    endpoint = Endpoint(
+        httpx,
+        target.base_url,
+        api_key=reveal(target.api_key, what="the endpoint's `api_key`") if target.api_key else None,
+        connections=wanted.concurrency,
+        patience=Patience(wanted.timeout_seconds, wanted.retries, wanted.backoff_seconds, wanted.longest_wait_seconds),
+    )
+    asked = Asked()
+    run = _Run(endpoint, log, asked, on_answer, most_failures=max(8, wanted.concurrency))
+    queue: asyncio.Queue[Prompt | None] = asyncio.Queue(maxsize=wanted.concurrency)
+
+    async def work() -> None:
+        while (prompt := await queue.get()) is not None:
+            await run.one(prompt)
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(_SYNC_SECONDS)
+            await asyncio.to_thread(log.sync)
+
+    keeping = asyncio.create_task(keep())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(wanted.concurrency):
+                group.create_task(work())
+            while (prompt := await asyncio.to_thread(next, prompts, None)) is not None:
+                if prompt.key in log or prompt.key in run.under_way:
+                    continue
+                run.under_way.add(prompt.key)
+                await queue.put(prompt)
+            for _ in range(wanted.concurrency):
+                await queue.put(None)
+    except* Exception as errors:
+        raise _first(errors) from None
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+        await endpoint.close()
+    return asked
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+class _Run:
+    """One asking of many prompts."""
+
+    def __init__(
+        self, endpoint: Endpoint, log: Log, asked: Asked, on_answer: Callable[[], None], *, most_failures: int
+    ) -> None:
+        self.under_way: set[str] = set()
+        self._endpoint, self._log, self._asked, self._on_answer = endpoint, log, asked, on_answer
+        self._most_failures = most_failures
+        self._failures_in_a_row = 0
+
+    async def one(self, prompt: Prompt) -> None:
+        """Asks for one answer and writes it down."""
+        try:
+            completion = await self._endpoint.complete(prompt.body)
+        except Refused as error:
+            if _TOO_LONG.search(str(error)):
+                self._asked.too_long[prompt.key] = str(error)
+            else:
+                self._failed(prompt, str(error))
+        except Unanswered as error:
+            self._failed(prompt, str(error))
+        else:
+            self._failures_in_a_row = 0
+            self._log.add(prompt.key, _record(completion))
+            self._asked.num_answered += 1
+        self._on_answer()
+
+    def _failed(self, prompt: Prompt, reason: str) -> None:
+        self._asked.failures[prompt.key] = reason
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= self._most_failures:
+            hint = "answers that came are kept: the same command asks for the rest when the endpoint answers again"
+            message = f"{self._failures_in_a_row} requests in a row had no answer, the last: {reason}"
+            raise fail(Code.NO_ANSWERS, message, hint=hint)
+
+
+def _record(completion: Completion) -> dict[str, Any]:
+    record = {
+        "text": completion.text,
+        "reasoning": completion.reasoning,
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": completion.prompt_tokens,
+        "response_tokens": completion.response_tokens,
+    }
+    return {name: value for name, value in record.items() if value not in (None, "")} | {"text": completion.text}
