@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ltrl import bundle as bundles
-from ltrl import state
+from ltrl import checkpoints, state
 from ltrl.backend import Grade
 from ltrl.bundle import Bundle
 from ltrl.errors import Code, LtrlError, fail
@@ -84,15 +84,22 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> tuple[tuple[str, str, s
 
 
 def fork(run: Run, step: int | None) -> Fork:
-    """The checkpoint of a run, by default its newest; raises LtrlError when there is none."""
-    steps = state.checkpoints(run.path)
-    if not steps:
-        raise fail(Code.UNKNOWN_CHECKPOINT, f"`{run.id}` has no complete checkpoint")
-    chosen = max(steps) if step is None else step
-    if chosen not in steps:
-        listed = ", ".join(str(s) for s in sorted(steps))
-        raise fail(Code.UNKNOWN_CHECKPOINT, f"`{run.id}` has no checkpoint of step {chosen}", hint=f"it has {listed}")
-    return Fork(run, chosen, steps[chosen])
+    """The checkpoint of a run, by default its newest; raises LtrlError when there is none that is whole."""
+    folder = run.path / "checkpoints"
+    if step is None:
+        newest = checkpoints.newest_usable(folder)
+        if newest is None:
+            raise fail(Code.UNKNOWN_CHECKPOINT, f"`{run.id}` has no complete checkpoint")
+        return Fork(run, newest.step, newest.directory)
+    entry = checkpoints.look(folder / f"step_{step}")
+    if entry is None:
+        listed = ", ".join(str(known) for known in sorted(state.checkpoints(run.path)))
+        message = f"`{run.id}` has no checkpoint of step {step}"
+        raise fail(Code.UNKNOWN_CHECKPOINT, message, hint=f"it has {listed}" if listed else None)
+    if not entry.is_complete:
+        message = f"the checkpoint of step {step} of `{run.id}` is {entry.condition}: {'; '.join(entry.problems)}"
+        raise fail(Code.BAD_CHECKPOINT, message)
+    return Fork(run, step, entry.directory)
 
 
 def begin_from(chosen: Fork, run: Path, bundle: Bundle) -> None:

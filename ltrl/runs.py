@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ltrl import jobs, state, turns
+from ltrl.checkpoints import RECORD
 from ltrl.errors import Code, Diagnostic, fail, raise_if_any
 from ltrl.stages import FOLDER, TRAIN, run_id, run_of, stage_dir, stage_of
 from ltrl.state import Attempt, Run, State
@@ -214,16 +215,23 @@ def row_of(run: Run) -> Status:
     latest = run.latest
     reached = state.last_checkpoint(run.path)
     recent = _recent(run.path)
-    step = max([reached or 0, *(int(r["step"]) for r in recent[-1:])])
+    step = reached or 0
+    if run.rolled_back_to is None:
+        step = max([step, *(int(r["step"]) for r in recent[-1:])])
+    else:
+        recent = [r for r in recent if r["step"] <= step]
     seconds = [r["timing/train/total_step_time"] for r in recent if "timing/train/total_step_time" in r]
     rewards = [r["train/reward"] for r in recent if "train/reward" in r]
     waits = latest is None and turns.is_alive(run_of(run.path))
     state_now = latest.state if latest else State.PENDING if waits else State.FAILED
+    reason = latest.reason if latest else "it waits for its turn" if waits else "never launched"
+    if run.rolled_back_to is not None and state_now.is_finished:
+        state_now, reason = State.CANCELLED, f"rolled back to step {run.rolled_back_to}"
     left = max(0, run.steps - step)
     return Status(
         id=run.id,
         state=state_now,
-        reason=latest.reason if latest else "it waits for its turn" if waits else "never launched",
+        reason=reason,
         step=step,
         steps=run.steps,
         reward=sum(rewards) / len(rewards) if rewards else None,
@@ -288,7 +296,8 @@ def _stamp(run: Path) -> str:
     directories = run / "attempts"
     with suppress(OSError):
         newest = max((int(p.name) for p in directories.iterdir() if p.name.isdecimal()), default=0)
-        return f"{SHAPE}:{newest}:{(directories / str(newest) / 'attempt.json').stat().st_mtime_ns}"
+        rolled = (run / RECORD).stat().st_mtime_ns if (run / RECORD).exists() else 0
+        return f"{SHAPE}:{newest}:{(directories / str(newest) / 'attempt.json').stat().st_mtime_ns}:{rolled}"
     return ""
 
 

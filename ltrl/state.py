@@ -23,6 +23,7 @@ from typing import Any
 import platformdirs
 
 from ltrl import stages
+from ltrl.checkpoints import rollbacks
 from ltrl.errors import Code, LtrlError, fail
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Run",
     "State",
     "add_attempt",
+    "add_event",
     "all_runs",
     "change_attempt",
     "checkpoints",
@@ -146,6 +148,8 @@ class Run:
     sweep: str | None = None
     """Id of the sweep that it is a cell of."""
     attempts: tuple[Attempt, ...] = ()
+    rolled_back_to: int | None = None
+    """Step that the run was rolled back to after its newest attempt."""
 
     @property
     def latest(self) -> Attempt | None:
@@ -155,7 +159,8 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether the step target is reached."""
-        return self.latest is not None and self.latest.state is State.COMPLETED
+        is_reached = self.latest is not None and self.latest.state is State.COMPLETED
+        return is_reached and self.rolled_back_to is None
 
     def attempt_dir(self, number: int) -> Path:
         """Directory of an attempt's logs and records."""
@@ -208,7 +213,9 @@ def all_runs(run_dir: Path) -> list[Run]:
 
 def create_run(run: Run) -> None:
     """Makes a directory the one of a run."""
-    data = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("path", "id", "attempts")}
+    data = {
+        f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("path", "id", "attempts", "rolled_back_to")
+    }
     write_json(run.path / "run.json", {"format": 1, **data})
 
 
@@ -217,7 +224,15 @@ def read_run(path: Path) -> Run:
     try:
         data = json.loads((path / "run.json").read_bytes())
         data.pop("format")
-        return Run(path=path, id=stages.run_id(path), **data, attempts=tuple(_attempts(path)))
+        attempts = tuple(_attempts(path))
+        rolled_back = [r for r in rollbacks(path)[-1:] if r.attempt == (attempts[-1].number if attempts else 0)]
+        return Run(
+            path=path,
+            id=stages.run_id(path),
+            **data,
+            attempts=attempts,
+            rolled_back_to=rolled_back[0].step if rolled_back else None,
+        )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise fail(Code.UNKNOWN_RUN, f"`{path}` is not a run directory: {reason}") from None
@@ -236,8 +251,8 @@ def add_attempt(run: Run, attempt: Attempt) -> Run:
     except OSError as error:
         raise unwritable(error, directory) from None
     write_json(directory / "attempt.json", asdict(attempt))
-    _add_event(run, Event(attempt.created, attempt.number, attempt.state))
-    return replace(run, attempts=(*run.attempts, attempt))
+    add_event(run, Event(attempt.created, attempt.number, attempt.state))
+    return replace(run, attempts=(*run.attempts, attempt), rolled_back_to=None)
 
 
 def next_number(run: Path) -> int:
@@ -253,7 +268,7 @@ def change_attempt(run: Run, number: int, **changes: Any) -> Run:
     if changed != old:
         write_json(run.attempt_dir(number) / "attempt.json", asdict(changed))
     if changed.state != old.state:
-        _add_event(run, Event(now(), number, changed.state, changed.reason or ""))
+        add_event(run, Event(now(), number, changed.state, changed.reason or ""))
     return replace(run, attempts=tuple(attempts.values()))
 
 
@@ -483,7 +498,8 @@ def write_json(path: Path, data: Any) -> None:
         raise unwritable(error, path) from None
 
 
-def _add_event(run: Run, event: Event) -> None:
+def add_event(run: Run, event: Event) -> None:
+    """Appends to what happened to a run."""
     path = run.path / "events.jsonl"
     line = json.dumps(asdict(event), ensure_ascii=False).encode() + b"\n"
     try:

@@ -20,6 +20,7 @@ from typing import Any
 from ltrl import bundle as bundles
 from ltrl import jobs, lineage, local, render, slurm, state, turns, walltime
 from ltrl.bundle import LOCK, Bundle
+from ltrl.checkpoints import newest_usable
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.lineage import Fork
 from ltrl.spec import Restarts
@@ -278,7 +279,7 @@ def make_request(
         run_dir=own_dir,
         attempt=number,
         is_resume=known is not None,
-        checkpoint=fork.step if fork else state.last_checkpoint(own_dir),
+        checkpoint=fork.step if fork else _goes_on_from(own_dir),
         executor=executor,
         cluster=str(bundle.plan["cluster"]),
         minutes=minutes,
@@ -294,6 +295,12 @@ def make_request(
         gpus=int(launch["nodes"]) * int(launch["gpus_per_node"]),
         clients=clients,
     )
+
+
+def _goes_on_from(run_dir: Path) -> int | None:
+    """The step of the checkpoint that the driver is going to choose: damaged ones are set aside before."""
+    newest = newest_usable(run_dir / "checkpoints")
+    return newest.step if newest else None
 
 
 def script_folder(stage: str) -> str:

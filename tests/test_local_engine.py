@@ -31,7 +31,7 @@ def checkpoints(directory: Path, **settings: Any) -> Checkpoints:
 
 def fill(policy: Path) -> None:
     (policy / "weights").mkdir()
-    (policy / "weights" / "model.safetensors").write_bytes(b"weights")
+    (policy / "weights" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
 
 def save(store: Checkpoints, step: int, **info: object) -> None:
@@ -59,6 +59,7 @@ def test_a_checkpoint_is_complete_and_reads_back(tmp_path: Path) -> None:
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
         "step_20/config.yaml",
         "step_20/policy/weights/model.safetensors",
+        "step_20/sha256sums.txt",
         "step_20/training_info.json",
     ]
 
@@ -77,7 +78,7 @@ def test_what_a_killed_writer_left_is_no_checkpoint_and_is_removed(tmp_path: Pat
     for name in ("tmp_step_40", "old_step_20", "step_x"):
         (tmp_path / name / "policy").mkdir(parents=True)
     assert steps(store) == [20]
-    store.remove_unfinished()
+    store.tidy()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_20", "step_x"]
 
 

@@ -172,7 +172,7 @@ def test_a_run_leaves_what_nemo_rl_leaves(undisturbed: Path) -> None:
     assert all(one.question and one.label and one.rubrics and one.num_tokens for one in kept)
     assert names(undisturbed / "checkpoints") == ["step_2", "step_4", "step_6"]
     last = undisturbed / "checkpoints" / "step_6"
-    assert names(last) == ["config.yaml", "policy", "training_info.json"]
+    assert names(last) == ["config.yaml", "policy", "sha256sums.txt", "training_info.json"]
     info = json.loads((last / "training_info.json").read_text("utf-8"))
     assert (info["total_steps"], info["consumed_samples"], info["current_epoch"], info["current_step"]) == (6, 24, 1, 0)
     numbers = metrics(undisturbed)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ltrl.checkpoints import rollbacks
 from ltrl.metrics import events
 from ltrl.metrics.figures import FIGURES, FigureName
 from ltrl.metrics.table import Table
@@ -107,6 +108,7 @@ class Reader:
         self._forget()
 
     def _forget(self) -> None:
+        self._rollbacks = rollbacks(self.run)
         self._starts: dict[int, Start] = {}
         self._gpus: dict[tuple[int, int], Gpu] = {}
         self._tails: dict[Path, Tail] = {}
@@ -125,6 +127,8 @@ class Reader:
         return sum(tail.offset for tail in self._tails.values()) != before
 
     def _read(self, limit: int) -> None:
+        if rollbacks(self.run) != self._rollbacks:
+            raise Replaced
         for number, path in _experiments(self.run / "logs"):
             start = self._starts.setdefault(number, Start(number, path))
             tail = self._tail(path / "metrics.jsonl")
@@ -168,7 +172,9 @@ class Reader:
             self.metrics.train.put(step, values, start=start.number)
 
     def _is_lost(self, start: Start, step: int) -> bool:
-        """Whether a later start began before this step was done."""
+        """Whether a later start began before this step was done, or a rollback went behind it."""
+        if any(start.number <= back.start and step > back.step for back in self._rollbacks):
+            return True
         later = (s.first_step for s in self._starts.values() if s.number > start.number)
         return any(first is not None and step >= first for first in later)
 

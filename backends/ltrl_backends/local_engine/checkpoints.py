@@ -1,6 +1,6 @@
 """Checkpoints: complete or absent, in NeMo-RL's layout.
 
-checkpoints/step_20/training_info.json, config.yaml, policy/weights/…, policy/tokenizer/…
+checkpoints/step_20/training_info.json, config.yaml, sha256sums.txt, policy/weights/…, policy/tokenizer/…
 checkpoints/tmp_step_40/    being written; renamed when everything in it is on disk
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ltrl.checkpoints import Entry, put_unusable_aside, write_sums
 from ltrl.errors import Code, fail
 from ltrl_backends.local_engine.settings import CheckpointSettings
 from ltrl_backends.local_engine.storage import sync_directory, sync_tree, write_text, writing
@@ -67,13 +68,18 @@ class Checkpoints:
         """The newest complete checkpoint, None when there is none."""
         return max(self.all(), key=lambda c: c.step, default=None)
 
-    def remove_unfinished(self) -> None:
-        """Deletes what a killed writer left; only the run's one driver may call this."""
-        if self.directory.is_dir():
-            with writing(self.directory):
-                for path in self.directory.iterdir():
-                    if UNFINISHED.fullmatch(path.name):
-                        shutil.rmtree(path)
+    def tidy(self) -> tuple[Entry, ...]:
+        """Deletes what a killed writer left and sets damaged checkpoints aside, which it returns; for the run's one
+        driver alone.
+        """
+        if not self.directory.is_dir():
+            return ()
+        with writing(self.directory):
+            damaged = put_unusable_aside(self.directory)
+            for path in self.directory.iterdir():
+                if UNFINISHED.fullmatch(path.name):
+                    shutil.rmtree(path)
+        return damaged
 
     def save(self, step: int, info: Mapping[str, Any], config: str, fill: Callable[[Path], None]) -> Checkpoint:
         """Saves a checkpoint whose `policy` directory `fill` writes, then deletes those no longer kept.
@@ -89,6 +95,7 @@ class Checkpoints:
                 fill(unfinished / "policy")
                 write_text(unfinished / "config.yaml", config)
                 write_text(unfinished / "training_info.json", json.dumps(dict(info), indent=2) + "\n")
+                write_sums(unfinished)
                 sync_tree(unfinished)
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)

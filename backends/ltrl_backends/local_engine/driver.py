@@ -69,9 +69,10 @@ def train(settings: Settings, directory: Path) -> None:
 
 def _train(settings: Settings, directory: Path) -> None:
     checkpoints = Checkpoints(directory / "checkpoints", settings.checkpoint)
-    checkpoints.remove_unfinished()
-    newest = checkpoints.latest()
     with reporter(settings.grpo.steps) as report:
+        for damaged in checkpoints.tidy():
+            report.say(f"set aside: `{damaged.directory.name}`, {'; '.join(damaged.problems)}")
+        newest = checkpoints.latest()
         if newest:
             _require_same_run(newest, settings)
             if newest.step >= settings.grpo.steps:
@@ -208,6 +209,7 @@ class _Run:
             "current_epoch": step // self.steps_per_epoch,
             "total_steps": step,
             "fingerprint": self.settings.fingerprint,
+            "attempt": int(os.environ.get("LTRL_ATTEMPT", "1")),
             **info,
         }
         if self.measured_at == step:

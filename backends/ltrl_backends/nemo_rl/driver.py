@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ltrl.backend import RewardSection, load
+from ltrl.checkpoints import put_unusable_aside
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.served import connect, hosted
 from ltrl_backends.nemo_rl.config import PROCESSOR, TRAIN
@@ -44,12 +45,19 @@ def train(path: Path, *, setup: Callable[..., Any] | None = None) -> None:
 
     config = prepare(path)
     register(_section(config, "env"))
+    _tidy(Path(_section(config, "checkpointing")["checkpoint_dir"]))
     logger_config = _section(config, "logger")
     logger_config["log_dir"] = get_next_experiment_dir(logger_config["log_dir"])
     Path(logger_config["log_dir"]).mkdir(parents=True, exist_ok=True)
     init_ray()
     with _rewards(config, Path(logger_config["log_dir"])):
         _train(config, setup)
+
+
+def _tidy(checkpoints: Path) -> None:
+    """NeMo-RL resumes from the highest `step_N`, whatever is in it: damaged ones must not be there."""
+    for damaged in put_unusable_aside(checkpoints):
+        sys.stderr.write(f"set aside: `{damaged.directory.name}`, {'; '.join(damaged.problems)}\n")
 
 
 def _train(config: Any, setup: Callable[..., Any] | None) -> None:
