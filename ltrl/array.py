@@ -194,7 +194,11 @@ def _find(bundles: SweepBundle, project: Path) -> list[_Cell]:
     """Every cell and how it does; asks the scheduler once. A run with the same fingerprint is the cell's, whatever its
     name.
     """
-    root = launcher.run_dir_of(bundles.cells[0], project).parent
+    first = bundles.cells[0]
+    if services := [stage for stage in launcher.stages_of(first) if launcher.is_service(first, stage)]:
+        message = f"a sweep has no services, `stages` names `{services[0]}`: its cells begin at different times"
+        raise fail(Code.SWEEP, message, hint="without the stage every cell has a server of its own beside its driver")
+    root = launcher.run_dir_of(first, project).parent
     wanted = {bundle.fingerprint[:8] for bundle in bundles.cells}
     known: dict[str, Path] = {}
     for path in sorted(root.iterdir()) if root.is_dir() else ():

@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -36,24 +36,27 @@ class RewardClient:
         url: str,
         *,
         token: str | None = None,
+        locate: Callable[[], tuple[str, str | None] | None] | None = None,
         concurrency: int = 128,
         timeout_seconds: float = 3600.0,
         patience_seconds: float = 120.0,
     ) -> None:
-        """`patience_seconds` is how long a server may be away before responses are left unjudged."""
+        """`patience_seconds` is how long a server may be away before responses are left unjudged.
+
+        `locate` tells URL and token of a server that may move, None when it does not know; asked when none answers.
+        """
         try:
             import httpx
         except ModuleNotFoundError as error:
             message = "the client of a reward server needs `httpx`, which is not installed"
             raise fail(Code.MISSING_EXTRA, message, hint="pip install 'ltrl[server]'") from error
         self._httpx = httpx
-        self.url = url.rstrip("/")
+        self.url, self._token = url.rstrip("/"), token
+        self._locate = locate
         self._patience_seconds = patience_seconds
         self._timeout_seconds = timeout_seconds
         self._places = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(
-            base_url=self.url,
-            headers={"authorization": f"Bearer {token}"} if token else {},
             timeout=httpx.Timeout(None, connect=10.0),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
@@ -101,10 +104,11 @@ class RewardClient:
         give_up = time.monotonic() + self._patience_seconds
         wait = _FIRST_WAIT_SECONDS
         while True:
+            asked = (self.url, self._token)
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     response = await self._client.request(
-                        method, path, content=body, headers={"content-type": "application/json"}
+                        method, self.url + path, content=body, headers=self._headers()
                     )
             except TimeoutError:  # it may be scored still: not sent again
                 return f"no reply within {self._timeout_seconds:g} s"
@@ -113,13 +117,25 @@ class RewardClient:
             else:
                 if response.status_code == 200:
                     return bytes(response.content)
-                if response.status_code != 503:
+                self._look_again()
+                was_another = response.status_code == 401 and asked != (self.url, self._token)
+                if response.status_code != 503 and not was_another:
                     return self._refused(response)
-                reason = f"HTTP 503: {_detail(response)}"
+                reason = f"HTTP {response.status_code}: {_detail(response)}"
+            self._look_again()
             if time.monotonic() + wait > give_up:
                 return reason
             await asyncio.sleep(wait * (0.5 + random.random()))
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def _headers(self) -> dict[str, str]:
+        token = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        return {"content-type": "application/json", **token}
+
+    def _look_again(self) -> None:
+        """Where the server is now, if it may move."""
+        if self._locate and (found := self._locate()):
+            self.url, self._token = found[0].rstrip("/"), found[1]
 
     def _refused(self, response: Any) -> str:
         """Raises for what no further try would change; the reason for a server's own fault."""

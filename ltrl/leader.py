@@ -10,7 +10,7 @@ from pathlib import Path
 from ltrl import bundle, jobs, state, turns
 from ltrl.errors import Code, LtrlError
 from ltrl.stages import stage_dir
-from ltrl.submit import launch_stage
+from ltrl.submit import is_service, launch_stage
 from ltrl.turns import Orders, Turn
 
 __all__ = ["lead"]
@@ -34,7 +34,11 @@ def lead(orders: Orders) -> None:
     while (waiting or running) and not stopped:
         while waiting and len(running) < orders.at_once and not stopped:
             first, *others = waiting.pop(0)
-            if _launch(first, orders):
+            if not _launch(first, orders):
+                continue
+            if _is_service(first):  # it runs beside what follows, and ends by itself
+                waiting.insert(0, others)
+            else:
                 running.append((first, others))
         for turn, others in list(running):
             (run,) = jobs.observe([state.read_run(_directory(turn))])
@@ -60,6 +64,10 @@ def _launch(turn: Turn, orders: Orders) -> bool:
             sys.stderr.write(f"{turn.run_dir} {turn.stage}: {error}\n")
             return False
         return True
+
+
+def _is_service(turn: Turn) -> bool:
+    return is_service(bundle.read(Path(turn.bundle)), turn.stage)
 
 
 def _directory(turn: Turn) -> Path:

@@ -199,6 +199,10 @@ def _waits(directory: Path, job: Job, known: list[Job]) -> str:
         if kind == "singleton":
             name = options.get("job-name")
             before = [j for j in known[: known.index(job)] if j.record["options"].get("job-name") == name]
+        if kind == "after":  # begun, or cancelled
+            if any(j.state == "PENDING" for j in before):
+                return "Dependency"
+            continue
         if not all(j.is_over for j in before):
             return "Dependency"
         good = [j.state == "COMPLETED" for j in before]

@@ -223,6 +223,8 @@ def _stages(resolved: Resolved, offered: tuple[Stage, ...]) -> tuple[Stage, ...]
     before = [stage.name for stage in offered if stage.before_training]
     order = [*before, TRAIN, *(stage.name for stage in offered if not stage.before_training)]
     wanted, wrong = resolved.spec.stages, []
+    named = {stage.name: stage for stage in offered}
+    needs = {stage.name: (*stage.needs, *((TRAIN,) if stage.is_service else ())) for stage in offered}
     for i, name in enumerate(wanted):
         message = None
         if name not in order:
@@ -231,11 +233,12 @@ def _stages(resolved: Resolved, offered: tuple[Stage, ...]) -> tuple[Stage, ...]
             message = f"the stage `{name}` is named twice"
         elif any(order.index(name) < order.index(earlier) for earlier in wanted[:i] if earlier in order):
             message = f"the stage `{name}` comes before `{wanted[i - 1]}`"
+        elif missing := [n for n in needs.get(name, ()) if n not in wanted]:
+            message = f"the stage `{name}` needs {', '.join(f'`{n}`' for n in missing)}"
         if message:
             hint = f"its stages, in order: {', '.join(f'`{n}`' for n in order)}"
             wrong.append(Diagnostic(Code.STAGE, message, resolved.at(f"stages.{i}"), hint))
     raise_if_any(wrong)
-    named = {stage.name: stage for stage in offered}
     asked = {name: request.model_dump(exclude_none=True) for name, request in resolved.cluster.stages.items()}
     return tuple(replace(named[name], **asked.get(name, {})) for name in wanted if name != TRAIN)
 

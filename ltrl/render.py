@@ -22,6 +22,7 @@ from ltrl.plan import Artifact, Plan
 from ltrl.references import Reference, find, split
 
 if TYPE_CHECKING:
+    from ltrl.backend import Stage
     from ltrl.spec import ClusterProfile, Container, SlurmRequest
 
 __all__ = ["Sh", "array_script", "options_of", "references", "render_script", "scripts", "sh", "sh_list"]
@@ -62,13 +63,25 @@ def scripts(plan: Plan) -> tuple[Artifact, ...]:
     runtime = create(resolved.engine).runtime
     found = _scripts(plan, cluster, plan.launch.job_name, plan.launch.command, runtime)
     for stage in plan.stages:
-        shape: dict[str, Any] = {"nodes": stage.nodes, "gpus_per_node": stage.gpus_per_node, "minutes": stage.minutes}
-        if cluster.slurm and cluster.slurm.segment:
-            shape["slurm"] = cluster.slurm.model_copy(update={"segment": None})
         name = f"{plan.launch.job_name}-{stage.name}"
-        own = _scripts(plan, cluster.model_copy(update=shape), name, stage.command, stage.runtime, is_stage=True)
+        own = _scripts(plan, _shaped(cluster, stage), name, stage.command, stage.runtime, stage=stage)
         found += [Artifact(f"stages/{stage.name}/{a.path}", a.text, a.executable) for a in own]
     return tuple(found)
+
+
+def _shaped(cluster: ClusterProfile, stage: Stage) -> ClusterProfile:
+    """The profile with the machines of one stage; how the nodes of the training must lie means nothing for it."""
+    shape: dict[str, Any] = {"nodes": stage.nodes, "gpus_per_node": stage.gpus_per_node, "minutes": stage.minutes}
+    if cluster.executor == "slurm":
+        request: dict[str, Any] = {"segment": None}
+        if stage.memory:
+            request |= {"memory": stage.memory, "exclusive": False}
+        if stage.cpus_per_node:
+            request["cpus_per_node"] = stage.cpus_per_node
+        if stage.partition:
+            request["partition"] = stage.partition
+        shape["slurm"] = (cluster.slurm or _no_request()).model_copy(update=request)
+    return cluster.model_copy(update=shape)
 
 
 def array_script(script: str, *, name: str, runs: Iterable[tuple[str, str, int, str]], at_once: int | None) -> str:
@@ -95,20 +108,25 @@ def options_of(script: str) -> tuple[str, ...]:
 
 
 def _scripts(
-    plan: Plan, cluster: ClusterProfile, name: str, words: Iterable[str], runtime: str, *, is_stage: bool = False
+    plan: Plan, cluster: ClusterProfile, name: str, words: Iterable[str], runtime: str, *, stage: Stage | None = None
 ) -> list[Artifact]:
     """The scripts of one job. That of a stage runs in a directory below the run's, which its container must see."""
+    is_stage = stage is not None
+    services = () if is_stage else tuple(other.name for other in plan.stages if other.is_service)
     job: dict[str, Any] = {
         "environment": [(Sh(name), _value(value)) for name, value in sorted(cluster.environment.items())],
         "setup": [Sh(line) for line in cluster.setup],
         "imported": [],
         "slurm": cluster.executor == "slurm",
         "is_stage": is_stage,
+        "is_service": stage is not None and stage.is_service,
+        "services": sh_list(services),
     }
     driver: list[str | Sh] = list(words)
     container = cluster.container
     home = Sh('"${LTRL_RUN_DIR%/stages/*}"') if is_stage else RUN
-    on_node = _inside(container, cluster, home) if container else []
+    passed = ["LTRL_SERVICES"] if services else []
+    on_node = _inside(container, cluster, home, passed) if container else []
     job["preflight"] = sh_list(_preflight(cluster, is_inside=container is None or not on_node))
     command = [*on_node, *driver]
     if plan.launch.payload:
@@ -119,11 +137,11 @@ def _scripts(
             command = [*on_node, "bash", "-c", f'export PYTHONPATH={path}; exec "$@"', "bash", *driver]
     found = [Artifact("local.sh", render_script("local/local.sh", **job, command=sh_list(command)), True)]
     if cluster.executor == "slurm":
-        job["options"] = [_option(words) for words in _slurm_options(cluster, name, is_stage=is_stage)]
+        job["options"] = [_option(words) for words in _slurm_options(cluster, name, stage=stage)]
         job |= {
             "target": 0 if is_stage else plan.resolved.spec.algorithm.steps,
             "minutes": cluster.minutes,
-            "how": "none" if is_stage else cluster.restarts.how,
+            "how": cluster.restarts.how if stage is None or stage.is_service else "none",
             "max_attempts": cluster.restarts.max_attempts,
             "max_idle_attempts": cluster.restarts.max_idle_attempts,
             "stop_seconds": walltime.declared(cluster.minutes, cluster.restarts).stop_seconds,
@@ -133,7 +151,6 @@ def _scripts(
         job["step_options"] = sh_list([*_step_options(cluster), *_pyxis_options(cluster, home)])
         if runtime == "ray":
             numbers = {"gpus_per_node": cluster.gpus_per_node, "num_nodes": cluster.nodes}
-            job["preflight"] = sh_list(_preflight(cluster, is_inside=True))
             job["preflight"] = sh_list(_preflight(cluster, is_inside=True))
             node = render_script("slurm/ray_node.sh", **job, **numbers, command=sh_list(driver))
             batch = render_script("slurm/ray.sbatch", **job, inside=sh_list(on_node))
@@ -189,7 +206,7 @@ def _option(text: str) -> Sh:
     return Sh(f'"{escaped}"')
 
 
-def _slurm_options(cluster: ClusterProfile, job_name: str, *, is_stage: bool) -> list[str]:
+def _slurm_options(cluster: ClusterProfile, job_name: str, *, stage: Stage | None) -> list[str]:
     request = cluster.slurm or _no_request()
     options = [
         f"--job-name={job_name}",
@@ -197,10 +214,12 @@ def _slurm_options(cluster: ClusterProfile, job_name: str, *, is_stage: bool) ->
         "--ntasks-per-node=1",
         f"--time={cluster.minutes}",
         "--open-mode=append",
-        "--no-requeue" if cluster.restarts.how == "none" and not is_stage else "--requeue",
+        "--no-requeue" if cluster.restarts.how == "none" and stage is None else "--requeue",
     ]
-    if not is_stage:
+    if stage is None:
         options.append(walltime.declared(cluster.minutes, cluster.restarts).option)
+    elif stage.is_service:
+        options.append(walltime.SERVICE_OPTION)
     for name in ("partition", "account", "qos", "constraint", "reservation"):
         if value := getattr(request, name):
             options.append(f"--{name}={value}")
@@ -268,8 +287,10 @@ def _pyxis_options(cluster: ClusterProfile, home: str) -> list[str | Sh]:
     ]
 
 
-def _inside(container: Container, cluster: ClusterProfile, home: str) -> list[str | Sh]:
-    """The words before a command that run it in the image and see `home`; none for pyxis, which is srun's."""
+def _inside(container: Container, cluster: ClusterProfile, home: str, passed: list[str]) -> list[str | Sh]:
+    """The words before a command that run it in the image, where it sees `home` and, beside what every job has, the
+    variables `passed`; none for pyxis, which is srun's.
+    """
     match container.runtime:
         case "pyxis":
             return []
@@ -280,7 +301,7 @@ def _inside(container: Container, cluster: ClusterProfile, home: str) -> list[st
                     Sh(f"--pwd={RUN}"), container.image]  # fmt: skip
         case "docker" | "podman" as runtime:
             names = ["LTRL_RUN_DIR", "LTRL_RUN_ID", "LTRL_ATTEMPT", "LTRL_PROJECT_DIR", "WANDB_RUN_ID", "WANDB_RESUME"]
-            names += sorted(cluster.environment)
+            names += [*passed, *sorted(cluster.environment)]
             user: list[str | Sh] = ["--userns=keep-id"] if runtime == "podman" else [Sh('--user="$(id -u):$(id -g)"')]
             gpus = ["--gpus=all"] if runtime == "docker" else ["--device=nvidia.com/gpu=all"]
             return [runtime, "run", "--rm", "--init", "--network=host", "--ipc=host", *user,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from ltrl import service
 from ltrl.backend import RewardBackend, RewardSection, RewardServer, create, load
 from ltrl.client import RewardClient
-from ltrl.errors import Code, fail
+from ltrl.errors import Code, LtrlError, fail
 from ltrl.references import reveal
+from ltrl.reward_stage import REWARD_SERVER
 from ltrl.scoring import Score, ScoreRequest
-from ltrl.server.settings import ServerSettings
+from ltrl.server.settings import ServerSettings, new_token
 from ltrl.wire import reward_id
 
 __all__ = ["connect", "hosted"]
@@ -37,15 +37,19 @@ def connect(section: RewardSection) -> RewardBackend:
 def hosted(section: RewardSection, *, name: str, directory: Path, host: str = "127.0.0.1") -> Iterator[RewardSection]:
     """The section with the URL of a server that is ready, for as long as the context lasts.
 
-    A section without a server comes back as it is. One without a URL gets a server of its own, a process with settings,
-    token and log in `directory`, which ends with the context or with this process, however that ends. Raises LtrlError
-    when the server is not there, or scores with another reward.
+    A section without a server comes back as it is. One that says nothing of where it is gets that of the run's stage
+    `reward-server`, or one of its own: a process with settings, token and log in `directory`, which ends with the
+    context or with this process, however that ends. Raises LtrlError when the server is not there, or scores with
+    another reward.
     """
     server = section.server
     if server is None:
         yield section
         return
-    if server.url is not None:
+    if server.url is None and server.address is None and (file := service.address(REWARD_SERVER)):
+        server = server.model_copy(update={"address": str(file)})
+        section = section.model_copy(update={"server": server})
+    if server.url is not None or server.address is not None:
         _require_same(section, server)
         yield section
         return
@@ -91,14 +95,35 @@ def _without_judge(section: RewardSection) -> RewardSection:
 
 
 def _client(server: RewardServer) -> RewardClient:
-    assert server.url is not None, "the driver hosts it before anything connects"
+    locate = None
+    url, token = server.url, server.token
+    if server.address is not None:
+        path = Path(server.address)
+
+        def locate() -> tuple[str, str | None] | None:
+            found = service.find(path)
+            try:
+                return (found.url, _token(found.token)) if found else None
+            except LtrlError:  # it is being started again
+                return None
+
+        where = service.find(path)
+        if where is None:
+            raise fail(Code.SERVER_DOWN, f"`{path}` does not say where the reward server is")
+        url, token = where.url, where.token
+    assert url is not None, "the driver hosts it before anything connects"
     return RewardClient(
-        server.url,
-        token=reveal(server.token, what="the reward server's `token`") if server.token else None,
+        url,
+        token=_token(token),
+        locate=locate,
         concurrency=server.concurrency,
         timeout_seconds=server.timeout_seconds,
         patience_seconds=server.patience_seconds,
     )
+
+
+def _token(reference: str | None) -> str | None:
+    return reveal(reference, what="the reward server's `token`") if reference else None
 
 
 def _require_same(section: RewardSection, server: RewardServer) -> None:
@@ -107,14 +132,14 @@ def _require_same(section: RewardSection, server: RewardServer) -> None:
     if not ready.is_authorized:
         raise fail(
             Code.SERVER_DOWN,
-            f"the reward server at `{server.url}` takes no requests without its token",
+            f"the reward server at `{client.url}` takes no requests without its token",
             hint="say where the token is found: `token: ${env:NAME}` or `token: ${file:PATH}`",
         )
     expected = reward_id(section)
     if ready.reward != expected:
         raise fail(
             Code.OTHER_REWARD,
-            f"the server at `{server.url}` serves `{ready.name}`, whose reward is another: {ready.reward}, "
+            f"the server at `{client.url}` serves `{ready.name}`, whose reward is another: {ready.reward}, "
             f"this run's is {expected}",
             hint="serve the spec of this run: `ltrl serve reward SPEC`",
         )
@@ -125,11 +150,8 @@ def _own(
     section: RewardSection, server: RewardServer, *, name: str, directory: Path, host: str
 ) -> Iterator[RewardServer]:
     directory.mkdir(parents=True, exist_ok=True)
-    token = (directory / "reward_server.token").absolute()
-    token.unlink(missing_ok=True)
-    with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(32))
-    reference = f"${{file:{token}}}"
+    token = directory / "reward_server.token"
+    reference = new_token(token)
     settings = ServerSettings(
         name=name, reward=section, host=host, port=server.port, workers=server.workers, token=reference
     )

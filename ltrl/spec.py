@@ -429,6 +429,12 @@ class StageRequest(Model):
     """GPUs in each machine."""
     minutes: Annotated[Count | None, Relaunch] = None
     """Wall time."""
+    cpus_per_node: Annotated[Count | None, Relaunch] = None
+    """CPUs of each machine."""
+    memory: Annotated[Annotated[str, StringConstraints(pattern="^[0-9]+[KMGT]?$")] | None, Relaunch] = None
+    """Memory of each machine, `16G` for example; the stage then shares its node with other jobs."""
+    partition: Annotated[str | None, Relaunch] = None
+    """Partition of the cluster, one without GPUs for example; by default that of the training."""
 
 
 class Restarts(Model):

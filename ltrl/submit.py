@@ -21,7 +21,7 @@ from ltrl import bundle as bundles
 from ltrl import jobs, lineage, local, render, slurm, state, turns, walltime
 from ltrl.bundle import LOCK, Bundle
 from ltrl.checkpoints import newest_usable
-from ltrl.errors import Code, LtrlError, fail
+from ltrl.errors import Code, LtrlError, fail, raise_if_any
 from ltrl.lineage import Fork
 from ltrl.spec import Restarts
 from ltrl.stages import FOLDER, TRAIN, run_id, run_of, stage_dir, stage_of
@@ -34,6 +34,7 @@ __all__ = [
     "check_environment",
     "check_turns",
     "held",
+    "is_service",
     "launch_stage",
     "make_request",
     "prepare_run",
@@ -77,6 +78,8 @@ class Request:
     """The driver's output."""
     after: str | None = None
     """Job that must succeed first."""
+    beside: tuple[str, ...] = ()
+    """Jobs of services that must have begun."""
     forked_from: str | None = None
     """`PATH@STEP` of the checkpoint that a new run begins with."""
     reserve: Reserve | None = None
@@ -108,11 +111,16 @@ def requests(
     stages = unfinished(bundle, run_dir)
     if not stages:
         raise _is_complete(state.read_run(run_dir))
-    first, *others = stages
-    asked = [make_request(bundle, project, run_dir, first, fork=fork)]
-    for stage in others:
-        after = f"<job of `{asked[-1].stage}`>"
-        asked.append(make_request(bundle, project, run_dir, stage, after=after))
+    asked: list[Request] = []
+    after, beside = None, list[str]()
+    for stage in stages:
+        begins = None if asked else fork
+        needed = tuple(beside) if stage == TRAIN else ()
+        asked.append(make_request(bundle, project, run_dir, stage, after=after, beside=needed, fork=begins))
+        if is_service(bundle, stage):
+            beside.append(f"<job of `{stage}`>")
+        else:
+            after = f"<job of `{stage}`>"
     return tuple(asked)
 
 
@@ -135,15 +143,21 @@ def submit(
         stages = unfinished(bundle, run_dir)
         if take_turns:
             prepare_run(bundle, make_request(bundle, project, run_dir, stages[0], fork=fork), fork=fork)
-        after = None
+        _end_services(bundle, run_dir)
+        after, beside = None, list[str]()
         for stage in () if take_turns else stages:
             begins = fork if stage == stages[0] else None
-            asked = make_request(bundle, project, run_dir, stage, after=after, fork=begins)
+            needed = tuple(beside) if stage == TRAIN else ()
+            asked = make_request(bundle, project, run_dir, stage, after=after, beside=needed, fork=begins)
             prepared = prepare_run(bundle, asked, fork=begins)
             state.Index().add(prepared.path)
             launched = _launched(state.add_attempt(prepared, attempt_of(asked)), asked)
             assert launched.latest is not None
-            after = launched.latest.job_id
+            assert launched.latest.job_id is not None
+            if is_service(bundle, stage):
+                beside.append(launched.latest.job_id)
+            else:
+                after = launched.latest.job_id
     if take_turns:
         chain = [turns.Turn(str(bundle.path), str(run_dir), stage) for stage in stages]
         turns.start(run_dir, project=project, chains=[chain])
@@ -155,6 +169,8 @@ def launch_stage(bundle: Bundle, *, project: Path, run_dir: Path, stage: str) ->
     with held(run_dir, fresh=False):
         if stage not in unfinished(bundle, run_dir):
             return state.read_run(stage_dir(run_dir, stage))
+        if is_service(bundle, stage):
+            _end_services(bundle, run_dir)
         asked = make_request(bundle, project, run_dir, stage)
         run = prepare_run(bundle, asked)
         state.Index().add(run.path)
@@ -166,8 +182,14 @@ def stages_of(bundle: Bundle) -> tuple[str, ...]:
     return tuple(bundle.plan["stages"])
 
 
+def is_service(bundle: Bundle, stage: str) -> bool:
+    """Whether a stage runs beside the training."""
+    return bool(bundle.plan["stage_launches"].get(stage, {}).get("is_service"))
+
+
 def unfinished(bundle: Bundle, run_dir: Path) -> tuple[str, ...]:
-    """The stages that a submission launches: the first one that did not succeed, and all after it.
+    """The stages that a submission launches: the first one that did not succeed, and all after it; services with the
+    training alone.
 
     Raises LtrlError when one of them must not be.
     """
@@ -178,11 +200,14 @@ def remaining(bundle: Bundle, observed: Iterable[Run]) -> tuple[str, ...]:
     """As `unfinished`, when the runs of the stages have been looked at already."""
     found = {stage_of(run.path): run for run in observed}
     stages = stages_of(bundle)
-    first = next((i for i, s in enumerate(stages) if not _has_succeeded(found.get(s), bundle)), len(stages))
-    for stage in stages[first:]:
+    services = {stage for stage in stages if is_service(bundle, stage)}
+    parts = [stage for stage in stages if stage not in services]
+    first = next((i for i, s in enumerate(parts) if not _has_succeeded(found.get(s), bundle)), len(parts))
+    chosen = {*parts[first:], *(services if TRAIN in parts[first:] else ())}
+    for stage in parts[first:]:
         if stage in found:
             _check_resume(bundle, found[stage])
-    return stages[first:]
+    return tuple(stage for stage in stages if stage in chosen)
 
 
 def stage_runs(run_dir: Path, stages: Iterable[str]) -> list[Run]:
@@ -193,6 +218,13 @@ def stage_runs(run_dir: Path, stages: Iterable[str]) -> list[Run]:
 
 def _has_succeeded(run: Run | None, bundle: Bundle) -> bool:
     return run is not None and run.is_complete and run.fingerprint == bundle.fingerprint
+
+
+def _end_services(bundle: Bundle, run_dir: Path) -> None:
+    """Ends the services that a training before this one has left behind; they would end by themselves, but later."""
+    left = [run for run in stage_runs(run_dir, stages_of(bundle)) if is_service(bundle, stage_of(run.path))]
+    _, trouble = jobs.cancel([run for run in left if run.latest and not run.latest.state.is_finished])
+    raise_if_any(trouble)
 
 
 @contextmanager
@@ -221,6 +253,7 @@ def make_request(
     stage: str = TRAIN,
     *,
     after: str | None = None,
+    beside: tuple[str, ...] = (),
     fork: Fork | None = None,
 ) -> Request:
     """One job of a run; raises LtrlError when its paths cannot be those of a job."""
@@ -240,6 +273,8 @@ def make_request(
     }
     if not cluster.get("container"):  # `python` in the job is the one that runs ltrl
         variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if is_service(bundle, stage):
+        variables["LTRL_SERVES"] = str(state.next_number(run_dir))  # or an attempt after it
     folder = own_dir / "attempts" / str(number)
     minutes = int(launch["minutes"])
     clients = slurm.clients((cluster.get("slurm") or {}).get("clients")) if executor == "slurm" else None
@@ -265,7 +300,7 @@ def make_request(
             mark=jobs.mark(own_dir, number),
             variables=variables,
             options=options,
-            after=after and f"afterok:{after}",
+            after=",".join([*([f"afterok:{after}"] if after else ()), *(f"after:{job}" for job in beside)]),
             clients=clients,
         )
     else:
@@ -289,6 +324,7 @@ def make_request(
         environment=variables,
         log=folder / "stdout.log",
         after=after,
+        beside=beside,
         forked_from=str(fork) if fork else known.forked_from if known else None,
         reserve=reserve,
         set_up_seconds=walltime.set_up_seconds(run_dir) if stage == TRAIN else None,

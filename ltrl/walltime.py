@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # whoever looks at runs needs the exit statuses and no specs
     from ltrl.spec import Restarts
 
-__all__ = ["OUT_OF_MEMORY", "TIMED_OUT", "Reserve", "declared", "measured", "set_up_seconds"]
+__all__ = ["OUT_OF_MEMORY", "SERVICE_OPTION", "TIMED_OUT", "Reserve", "declared", "measured", "set_up_seconds"]
 
 TIMED_OUT = 124
 """Exit status of a job that stopped for its time limit, as timeout(1) has it."""
@@ -26,6 +26,9 @@ OUT_OF_MEMORY = 125
 
 REST_SECONDS = 60
 """For what is neither a step nor a checkpoint: Slurm's own inaccuracy, ending Ray, asking for the next start."""
+
+SERVICE_OPTION = "--signal=B:USR2@60"
+"""Tells the job of a service to ask for its next start."""
 
 MARGIN = 1.25
 """Measured times are taken so many times: the next step may be longer than all before."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ltrl import bundle, compile, payload, plan, render
-from ltrl.backend import Stage
+from ltrl.backend import RewardServer, Stage
 from ltrl.bundle import Bundle, SweepBundle
 from ltrl.plan import Plan
 from ltrl.spec import ClusterProfile
@@ -36,8 +36,9 @@ def make_plan(
     fingerprint: str = "0123456789abcdef" * 4,
     spec: str = "quickstart.yaml",
     stages: tuple[Stage, ...] = (),
+    server: bool = False,
 ) -> Plan:
-    """The plan of a shipped spec with another driver, cluster and step target."""
+    """The plan of a shipped spec with another driver, cluster and step target; with `server`, rewards are served."""
     found = _prepared(spec)
     profile = ClusterProfile.model_validate_json(
         json.dumps({"kind": "cluster", "executor": "local", **(cluster or {})})
@@ -49,6 +50,9 @@ def make_plan(
         *(s.name for s in stages if not s.before_training),
     )
     experiment = found.resolved.spec.model_copy(update={"name": name, "algorithm": algorithm, "stages": order})
+    if server:
+        reward = experiment.reward.model_copy(update={"server": RewardServer(workers=1)})
+        experiment = experiment.model_copy(update={"reward": reward})
     resolved = replace(found.resolved, spec=experiment, cluster=profile, fingerprint=fingerprint)
     draft = plan.Plan(resolved, found.layout, found.batches, found.memory, found.launch, stages=stages)
     launch = replace(

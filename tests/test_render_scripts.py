@@ -12,6 +12,7 @@ import pytest
 from launching import HOSTILE, make_plan, stand_in
 
 from ltrl import render
+from ltrl.backend import Stage
 from ltrl.errors import Code, LtrlError
 from ltrl.render import Sh, sh, sh_list
 
@@ -130,8 +131,11 @@ COMMON = {
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_shellcheck_has_nothing_to_say(cluster, tmp_path):
+    stages = (Stage("judge", ("x", HOSTILE), before_training=True, is_service=True), Stage("export", ("x", HOSTILE)))
     for spec in ("quickstart.yaml", "qwen30b_moe.yaml"):
-        for path, text in scripts(["python", HOSTILE, ""], cluster={**CLUSTERS[cluster], **COMMON}, spec=spec).items():
+        whole = {**CLUSTERS[cluster], **COMMON}
+        for path, text in scripts(["python", HOSTILE, ""], cluster=whole, spec=spec, stages=stages).items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(text)
             checked = subprocess.run(
                 [SHELLCHECK, "-s", "bash", tmp_path / path], capture_output=True, text=True, check=False

@@ -36,7 +36,7 @@ def test_stages_that_an_engine_does_not_have_are_refused_where_they_stand(stages
     assert found.message == message
     assert found.position is not None
     if found.code is Code.STAGE:
-        assert found.hint == "its stages, in order: `train`, `export`"
+        assert found.hint == "its stages, in order: `reward-server`, `train`, `export`"
 
 
 def test_a_stage_gets_what_the_profile_says_or_what_its_engine_thinks(tmp_path):

@@ -114,7 +114,12 @@ class BenchmarkBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of a run beside its training: a job of its own, that starts when the one before it has succeeded."""
+    """A part of a run beside its training: a job of its own, that starts when the one before it has succeeded.
+
+    A *service* runs beside the training instead, from before its start to its end, however that comes. It listens and
+    tells `ltrl.service.publish` where; the training starts when `URL/readyz` answers with 200, and its driver finds the
+    service with `ltrl.service.address`.
+    """
 
     name: str
     """As specs name it in `stages`."""
@@ -123,6 +128,10 @@ class Stage:
     `../../bundle` and the checkpoints are in `../../checkpoints`; exit status 0 means that it succeeded."""
     before_training: bool = False
     """Whether it comes before the training or after it."""
+    is_service: bool = False
+    """Whether it runs beside the training; it comes before it, then, and needs `runtime="process"`."""
+    needs: tuple[str, ...] = ()
+    """Stages whose results it uses; a spec that has it must have them too, before it."""
     runtime: Literal["process", "ray"] = "process"
     """As the engine's own `runtime`."""
     nodes: int = 1
@@ -130,7 +139,13 @@ class Stage:
     gpus_per_node: int = 0
     """GPUs in each, unless the cluster profile says otherwise."""
     minutes: int = 60
-    """Wall time, unless the cluster profile says otherwise."""
+    """Wall time, unless the cluster profile says otherwise; a service that reaches it is started again."""
+    cpus_per_node: int | None = None
+    """CPUs of each machine, unless the cluster profile says otherwise; None asks for what the profile asks for."""
+    memory: str | None = None
+    """Memory of each machine (`16G`), which it then shares with other jobs; None asks for what the profile asks for."""
+    partition: str | None = None
+    """Partition of the cluster; None takes that of the profile, which is where one is named."""
 
 
 class EngineBackend(Protocol):

@@ -49,7 +49,11 @@ class RewardServer(Model):
     """A reward server that scores in the engine's place: `ltrl serve reward` with this very reward."""
 
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+$")] | None = None
-    """One that runs already, `http://rewards:8700`; by default the job starts its own beside the driver."""
+    """One that runs already, `http://rewards:8700`; by default the run's own: the stage `reward-server`, or without it
+    a process beside the driver."""
+    address: str | None = None
+    """A file that says where one is that may move, as the stage `reward-server` writes it (`service.json`); read again
+    whenever the server does not answer."""
     token: Secret | None = None
     """Where its token is found when the job runs: `${env:NAME}` or `${file:PATH}`; only with `url`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -64,9 +68,11 @@ class RewardServer(Model):
     """How long a server may be away before responses are left unjudged."""
 
     @model_validator(mode="after")
-    def _token_needs_url(self) -> RewardServer:
+    def _one_way_to_find_it(self) -> RewardServer:
         if self.token is not None and self.url is None:
             raise ValueError("`token` goes with `url`: the job makes its own server's token itself")
+        if self.url is not None and self.address is not None:
+            raise ValueError("`url` and `address` both say where the server is")
         return self
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -10,7 +12,7 @@ from pydantic import Field
 from ltrl.backend import Model, RewardChoice
 from ltrl.references import Secret
 
-__all__ = ["ServerSettings"]
+__all__ = ["ServerSettings", "new_token"]
 
 _VARIABLE = "LTRL_REWARD_SERVER"
 
@@ -47,3 +49,12 @@ class ServerSettings(Model):
     def from_environment(cls) -> ServerSettings:
         """What the parent process left."""
         return cls.model_validate_json(os.environ[_VARIABLE])
+
+
+def new_token(path: Path) -> str:
+    """A reference to a token that nobody had before, in a file that only its owner reads."""
+    path = path.absolute()
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(32))
+    return f"${{file:{path}}}"

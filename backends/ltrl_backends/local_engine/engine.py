@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ltrl.backend import EngineCheck, EngineKey, EngineSection, Stage, load, missing_modules
 from ltrl.errors import Code, Diagnostic
+from ltrl.reward_stage import reward_server
 from ltrl_backends.local_engine.options import LocalEngineOptions
 from ltrl_backends.local_engine.settings import FIELDS, settings
 
@@ -90,10 +91,13 @@ class LocalEngine:
         """The driver's argument vector; the job's environment says which `python`."""
         return ("python", "-m", "ltrl_backends.local_engine", f"bundle/{CONFIG}")
 
-    def stages(self, plan: Plan) -> tuple[Stage, ...]:  # noqa: ARG002
-        """The export of the trained model; there is nothing to convert before the training."""
+    def stages(self, plan: Plan) -> tuple[Stage, ...]:
+        """Rewards beside the training, and the export of the trained model; there is nothing to convert."""
         files = (f"../../bundle/{CONFIG}", "../../checkpoints", "model")
-        return (Stage("export", ("python", "-m", "ltrl_backends.local_engine.export", *files), minutes=10),)
+        return (
+            reward_server(plan),
+            Stage("export", ("python", "-m", "ltrl_backends.local_engine.export", *files), minutes=10),
+        )
 
     @staticmethod
     def serve(model: Path, settings: ModelServer, *, on_listening: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ltrl.backend import EngineCheck, EngineKey, EngineSection, Stage
+from ltrl.reward_stage import reward_server
 from ltrl_backends.nemo_rl.container import CONTAINER
 from ltrl_backends.nemo_rl.options import NemoRLOptions
 
@@ -131,10 +132,15 @@ class NemoRL:
         module = "driver" if self.options.device == "gpu" else "rehearsal"
         return ("python", "-m", f"ltrl_backends.nemo_rl.{module}", f"bundle/{CONFIG}")
 
-    def stages(self, plan: Plan) -> tuple[Stage, ...]:  # noqa: ARG002
-        """The export of the trained model; what Megatron needs before the training NeMo-RL converts by itself."""
-        words = ("python", "-m", "ltrl_backends.nemo_rl.export", "../../checkpoints", "model")
-        return (Stage("export", words, minutes=120),)
+    def stages(self, plan: Plan) -> tuple[Stage, ...]:
+        """The start model in Megatron's form, rewards beside the training, the trained model in Hugging Face's form."""
+        convert = ("python", "-m", "ltrl_backends.nemo_rl.convert", f"../../bundle/{CONFIG}")
+        export = ("python", "-m", "ltrl_backends.nemo_rl.export", "../../checkpoints", "model")
+        return (
+            Stage("convert", convert, before_training=True, gpus_per_node=1, minutes=120),
+            reward_server(plan),
+            Stage("export", export, minutes=120),
+        )
 
 
 def _no_gpu_wanted(resolved: Resolved) -> Diagnostic:

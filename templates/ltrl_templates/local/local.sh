@@ -37,6 +37,17 @@ host=${SLURMD_NODENAME:-$(hostname)}
 {% include "tracking.sh" %}
 
 {% endif %}
+{% if services %}
+{% include "services.sh" %}
+
+{% endif %}
+{% if is_service and not slurm %}
+rm -f -- service.json # of an attempt before this one
+{% include "service.sh" %}
+
+end_service() { kill -TERM -- "-$driver"; }
+
+{% endif %}
 start_driver
 first_gone "$driver"
 end_driver

@@ -1,8 +1,14 @@
 doing='the start of the job' wanted='' steps=()
 finish() {
   local status=$?
-  trap '' TERM INT
+  trap '' TERM INT USR2
   [[ -z $wanted ]] || status=$wanted
+{% if is_service %}
+  rm -f -- service.json
+{% if how != "none" %}
+  if [[ -n $again && -z $wanted ]] && scontrol requeue "$SLURM_JOB_ID"; then exit "$status"; fi
+{% endif %}
+{% endif %}
   (( status == 0 )) || cause "$(ended "$status")"
   rm -f -- "$attempt/ray_token"
   printf '%s\n' "$status" >"$attempt/exit_status.$$" && mv -f -- "$attempt/exit_status.$$" "$attempt/exit_status"
@@ -12,6 +18,10 @@ rm -f -- "$attempt/exit_status" "$attempt/cause" # of this job before it was req
 trap finish EXIT
 printf '%s\n' "$SLURM_JOB_ID" >"$attempt/job_id"
 trap 'wanted=143; cause "told to stop (SIGTERM)"; end_steps' TERM
+{% if is_service %}
+again='' # a service has no end of its own: one that reaches its time limit starts again
+trap 'again=1; end_steps' USR2
+{% endif %}
 
 # end_steps: srun itself would kill at once: this lets the steps clean up.
 end_steps() {

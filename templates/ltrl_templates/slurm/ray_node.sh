@@ -78,7 +78,7 @@ run_head() {
       exit 1
     fi
     if (( SECONDS > deadline )); then
-      cause "after $deadline s these of {{ num_nodes }} nodes with {{ gpus_per_node }} GPUs are missing in Ray: $absent"
+      cause "after ${LTRL_RAY_DEADLINE_SECONDS:-1800} s these of {{ num_nodes }} nodes with {{ gpus_per_node }} GPUs are missing in Ray: $absent"
       exit "$lost"
     fi
     sleep 0.2 || true # a signal to the whole group ends it too
@@ -101,7 +101,7 @@ run_worker() {
   trap 'trap "" TERM; exit 143' TERM
   until (exec 3<>"/dev/tcp/$LTRL_RAY_HEAD/$LTRL_RAY_PORT") 2>/dev/null; do
     if (( SECONDS > deadline )); then
-      cause "$host cannot reach Ray's head at $LTRL_RAY_HEAD:$LTRL_RAY_PORT after $deadline s"
+      cause "$host cannot reach Ray's head at $LTRL_RAY_HEAD:$LTRL_RAY_PORT after ${LTRL_RAY_DEADLINE_SECONDS:-1800} s"
       exit "$lost"
     fi
     sleep 0.2 || true # a signal to the whole group ends it too
@@ -121,5 +121,10 @@ run_worker() {
 # On a disk of the node; the names of Ray's sockets below it must stay under 108 bytes.
 session=$node_tmp/ltrl-ray-$SLURM_JOB_ID
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 RAY_USAGE_STATS_ENABLED=0 AUTOSCALER_UPDATE_INTERVAL_S=1
-deadline=${LTRL_RAY_DEADLINE_SECONDS:-1800}
+{% if services %}
+if (( index == 0 )); then
+{% include "services.sh" %}
+fi
+{% endif %}
+deadline=$((SECONDS + ${LTRL_RAY_DEADLINE_SECONDS:-1800}))
 if (( index == 0 )); then run_head; else run_worker; fi
