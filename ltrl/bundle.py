@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltrl import __version__, container
 from ltrl.backend import EngineSection, Model, backends, load, named
@@ -19,6 +19,9 @@ from ltrl.errors import Code, LtrlError, fail
 from ltrl.plan import Artifact, Plan
 from ltrl.scoring import chat_format_owner
 from ltrl.spec import Experiment
+
+if TYPE_CHECKING:
+    from ltrl.data.digest import DataDigests, Digest
 
 __all__ = [
     "LOCK",
@@ -69,6 +72,14 @@ class Bundle:
         return dict(json.loads(self.read("resolved.json")))
 
     @property
+    def data(self) -> dict[str, dict[str, str]]:
+        """SHA-256 of the data files by the field of the spec that reads them and their path, where it was known."""
+        return {
+            field: {path: found["sha256"] for path, found in files.items() if found["sha256"]}
+            for field, files in self.lock.get("data", {}).items()
+        }
+
+    @property
     def engine(self) -> EngineSection:
         """The options of its engine."""
         section = self.resolved["spec"]["engine"]
@@ -93,10 +104,11 @@ class SweepBundle:
     """The swept fields of each cell, by dotted path."""
 
 
-def artifacts(plan: Plan, files: Iterable[Artifact]) -> tuple[Artifact, ...]:
+def artifacts(plan: Plan, files: Iterable[Artifact], *, data: DataDigests | None = None) -> tuple[Artifact, ...]:
     """All files of a bundle: copies of what was written, what follows from it, the given ones, and last the manifest.
 
-    Equal plans give equal bytes: nothing here knows the time, the machine or the user.
+    `data` is what is known of the data files. Equal plans give equal bytes: nothing here knows the time, the machine or
+    the user.
     """
     resolved = plan.resolved
     main, *others = resolved.document.sources
@@ -118,6 +130,7 @@ def artifacts(plan: Plan, files: Iterable[Artifact]) -> tuple[Artifact, ...]:
         "backends": backends_used(resolved.spec),
         "container": container.manifest(resolved.cluster.container) if resolved.cluster.container else None,
         "sources": sources,
+        "data": {field: {path: _known(one) for path, one in files_.items()} for field, files_ in (data or {}).items()},
         "files": {a.path: hashlib.sha256(a.data).hexdigest() for a in whole},
     }
     return (*whole, Artifact(LOCK, _json(lock)))
@@ -258,6 +271,11 @@ def _chosen(model: Model) -> Iterator[tuple[str, str]]:
         for item in value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,):
             if isinstance(item, Model):
                 yield from _chosen(item)
+
+
+def _known(found: Digest | None) -> dict[str, Any]:
+    """Nothing that depends on the machine: the time of the file is left out."""
+    return {name: getattr(found, name, None) for name in ("sha256", "bytes", "records")}
 
 
 def _json(data: Any) -> str:

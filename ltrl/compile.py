@@ -20,6 +20,7 @@ from ltrl.spec import ClusterProfile, Experiment
 
 if TYPE_CHECKING:
     from ltrl import bundle
+    from ltrl.data.digest import DataDigests
 
 __all__ = [
     "as_in_a_job",
@@ -29,6 +30,7 @@ __all__ = [
     "compile_bundle",
     "compile_sweep",
     "count_samples",
+    "data_digests",
     "is_sweep",
     "prepare",
     "prepare_all",
@@ -118,7 +120,7 @@ def compile_bundle(
     from ltrl import bundle
 
     planned = prepare(spec, cluster=cluster, overlays=overlays, sets=sets)
-    files, planned = _files(planned)
+    files, planned = _files(planned, project.root(spec.parent))
     made, is_new = bundle.write(files, out or Path("build") / planned.name, replace=replace)
     project.remember_bundle(made.path)
     return made, planned, is_new
@@ -138,7 +140,8 @@ def compile_sweep(
 
     document = _load(spec, overlays, sets)
     found = sweep.cells(document)
-    compiled = [_files(p) for p in prepare_all(spec, cluster=cluster, overlays=overlays, sets=sets)]
+    home = project.root(spec.parent)
+    compiled = [_files(p, home) for p in prepare_all(spec, cluster=cluster, overlays=overlays, sets=sets)]
     made = bundle.write_sweep(
         out or Path("build") / sweep.sweep_id(document),
         sweep_id=sweep.sweep_id(document),
@@ -290,7 +293,36 @@ def _resolve(
     )
 
 
-def _files(planned: plan.Plan) -> tuple[tuple[plan.Artifact, ...], plan.Plan]:
+def data_digests(experiment: Experiment, home: Path) -> DataDigests:
+    """What is known of the data files of a spec, by the section that reads them and their path in the project.
+
+    Reads the notes that `ltrl data check` left beside the files, never the files: None for one without a note that
+    fits, which may be on the cluster alone.
+    """
+    from ltrl.backend import ReadsFiles
+    from ltrl.data import digest
+
+    data = experiment.data
+    sections = {"data.train": data.train} | {
+        f"data.validation.{name}": found for name, found in data.validation.items()
+    }
+    found: DataDigests = {}
+    with as_in_a_job(home):
+        for field, section in sections.items():
+            try:
+                backend = create(section)
+            except LtrlError:  # what only the job needs may be missing here
+                continue
+            if isinstance(backend, ReadsFiles):
+                found[field] = {_in_project(path, home): digest.known(path) for path in backend.files}
+    return found
+
+
+def _in_project(path: Path, home: Path) -> str:
+    return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+
+def _files(planned: plan.Plan, home: Path) -> tuple[tuple[plan.Artifact, ...], plan.Plan]:
     """Every file of a bundle, and the plan with what was found on the way."""
     from ltrl import bundle, render
 
@@ -301,7 +333,7 @@ def _files(planned: plan.Plan) -> tuple[tuple[plan.Artifact, ...], plan.Plan]:
         archive, warnings = _packed(frozenset(used), engine.provided)
         files.append(archive)
         planned = dataclasses.replace(planned, warnings=(*planned.warnings, *warnings))
-    return bundle.artifacts(planned, files), planned
+    return bundle.artifacts(planned, files, data=data_digests(planned.resolved.spec, home)), planned
 
 
 def _same_runs(document: Document, found: Sequence[plan.Plan]) -> Iterator[Diagnostic]:

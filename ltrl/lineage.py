@@ -18,15 +18,18 @@ from ltrl import bundle as bundles
 from ltrl import checkpoints, state
 from ltrl.backend import Grade
 from ltrl.bundle import Bundle
+from ltrl.data import digest
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.resolve import graded
 from ltrl.spec import Experiment
 from ltrl.state import Run
 
-__all__ = ["Fork", "begin_from", "changes", "check", "fork", "record"]
+__all__ = ["Fork", "begin_from", "changes", "check", "fork", "other_data", "record"]
 
 RECORD = "ltrl-experiment.json"
 """In the directory of checkpoints."""
+
+TRAIN = "data.train"
 
 SMALL_BYTES = 1 << 20
 """Files below are copied, larger ones linked: weights are never changed in place, notes beside them may be."""
@@ -46,8 +49,10 @@ class Fork:
 
 def record(run: Path, bundle: Bundle) -> None:
     """Writes down what the checkpoints of a run learn from; equal contents are left alone."""
-    text = json.dumps({"fingerprint": bundle.fingerprint, "fields": _learned(bundle)}, indent=1, sort_keys=True) + "\n"
     path = run / "checkpoints" / RECORD
+    data = {**_recorded_data(run), **bundle.data.get(TRAIN, {})}  # what is not known now may have been known before
+    learned = {"fingerprint": bundle.fingerprint, "fields": _learned(bundle), "data": data}
+    text = json.dumps(learned, indent=1, sort_keys=True) + "\n"
     with suppress(FileNotFoundError):
         if path.read_text(encoding="utf-8") == text:
             return
@@ -59,9 +64,10 @@ def record(run: Path, bundle: Bundle) -> None:
 def check(run: Run, bundle: Bundle) -> None:
     """Raises LtrlError, RESUME_REFUSED, when a bundle learns something else than the checkpoints of a run."""
     known, fields = _recorded(run)
-    if known == run.fingerprint == bundle.fingerprint:
+    data = other_data(run, bundle)
+    if known == run.fingerprint == bundle.fingerprint and not data:
         return
-    found = changes(fields, _learned(bundle)) if fields else ()
+    found = (*(changes(fields, _learned(bundle)) if fields else ()), *data)
     listed = "; ".join(f"`{path}` {old} → {new}" for path, old, new in found)
     reason = listed or f"its fingerprint is {known[:8]}, the bundle's is {bundle.fingerprint[:8]}"
     step = state.last_checkpoint(run.path)
@@ -81,6 +87,21 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> tuple[tuple[str, str, s
         for path in sorted({*old, *new})
         if old.get(path, _MISSING) != new.get(path, _MISSING)
     )
+
+
+def other_data(run: Run, bundle: Bundle) -> tuple[tuple[str, str, str], ...]:
+    """(file, hash that the run learned from, hash now) of every training file whose contents changed.
+
+    What the manifest says counts, and what is written beside the file now; one of which nothing is known changed not.
+    """
+    recorded = _recorded_data(run.path)
+    found = []
+    for path, old in recorded.items():
+        noted = digest.known(Path(run.project) / path)
+        new = noted.sha256 if noted else bundle.data.get(TRAIN, {}).get(path, old)
+        if new != old:
+            found.append((path, old[:12], new[:12]))
+    return tuple(found)
 
 
 def fork(run: Run, step: int | None) -> Fork:
@@ -153,6 +174,14 @@ def _recorded(run: Run) -> tuple[str, dict[str, Any]]:
         return run.fingerprint, _learned(bundles.read(run.path / "bundle"))
     except (LtrlError, ValueError, KeyError):
         return run.fingerprint, {}
+
+
+def _recorded_data(run: Path) -> dict[str, str]:
+    """SHA-256 of the training files that the checkpoints of a run learned from, by path, where it was known."""
+    try:
+        return dict(json.loads((run / "checkpoints" / RECORD).read_bytes())["data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _link(source: str, target: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from ltrl import bundle, compile, payload, plan, render
 from ltrl.backend import RewardServer, Stage
 from ltrl.bundle import Bundle, SweepBundle
+from ltrl.data.digest import DataDigests
 from ltrl.plan import Plan
 from ltrl.spec import ClusterProfile
 
@@ -62,13 +63,15 @@ def make_plan(
     return replace(draft, launch=launch)
 
 
-def make_bundle(directory: Path, command: Sequence[str] = (), **options: Any) -> Bundle:
+def make_bundle(
+    directory: Path, command: Sequence[str] = (), *, data: DataDigests | None = None, **options: Any
+) -> Bundle:
     """A bundle in `build/` below a directory, which is its project."""
     planned = make_plan(command, **options)
     (directory / "specs").mkdir(parents=True, exist_ok=True)
     scripts = render.scripts(planned)
     payloads = [payload.pack((), provided=())[0]] if planned.launch.payload else []
-    files = bundle.artifacts(planned, (*scripts, *payloads))
+    files = bundle.artifacts(planned, (*scripts, *payloads), data=data)
     return bundle.write(files, directory / "build" / planned.name, replace=True)[0]
 
 

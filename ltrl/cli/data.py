@@ -10,6 +10,7 @@ import typer
 from ltrl.cli import dataset
 
 if TYPE_CHECKING:
+    from ltrl.data.digest import Digest
     from ltrl.data.tokens import Counter
     from ltrl.resolve import Resolved
 
@@ -60,10 +61,16 @@ def check(
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
-    """Find everything in data that would stop or spoil a run; status 1 for errors, doubts alone are 0."""
+    """Find everything in data that would stop or spoil a run; status 1 for errors, doubts alone are 0.
+
+    Writes each file's hash beside it, `FILE.digest.json`: `ltrl compile` puts it into bundles.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
     from ltrl import project
     from ltrl.cli.show import data as shown
     from ltrl.data import check as checks
+    from ltrl.data import digest
     from ltrl.data.facts import Looks
     from ltrl.data.scan import available
 
@@ -81,7 +88,9 @@ def check(
         longest=resolved.lengths.prompt if resolved else None,
         policy=resolved.spec.data.train.overlong if resolved else "skip",
     )
-    with shown.reading([*files, *held_out.values(), *(against or ())]) as advance:
+    reading = shown.reading([*files, *held_out.values(), *(against or ())])
+    with ThreadPoolExecutor(1) as hashing, reading as advance:
+        measured = hashing.map(digest.measure, files)
         report = checks.check(
             files,
             looks,
@@ -91,6 +100,8 @@ def check(
             allowed=allow or (),
             advance=advance,
         )
+    for path, found in zip(files, measured, strict=True):
+        _note_digest(path, found, report.usable[path])
     shown.report(report, as_json=as_json)
     if report.num_errors:
         raise typer.Exit(1)
@@ -158,6 +169,20 @@ def stats(
     if html:
         reward.write(html, stats_page(found, counted))
     print_stats(found, counted, as_json=as_json)
+
+
+def _note_digest(path: Path, found: Digest, num_records: int) -> None:
+    """Writes the note about a file; one in a directory that nobody may write to goes without."""
+    from dataclasses import replace
+
+    from ltrl.cli import show
+    from ltrl.data import digest
+    from ltrl.errors import LtrlError
+
+    try:
+        digest.record(path, replace(found, records=num_records))
+    except LtrlError as error:
+        show.note(f"{error.diagnostics[0].message}: bundles will not know what is in `{show.printable(str(path))}`")
 
 
 def _resolved(spec: Path, sets: list[str]) -> Resolved:

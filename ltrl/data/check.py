@@ -76,7 +76,8 @@ class Report:
     allowed: Collection[str] = ()
     """Kinds that are no errors here."""
     num_records: int = 0
-    num_usable: int = 0
+    usable: collections.Counter[Path] = field(default_factory=collections.Counter)
+    """Records of each file that can be trained on."""
     counts: collections.Counter[str] = field(default_factory=collections.Counter)
     lengths: list[int] = field(default_factory=list)
     """Tokens of each usable prompt."""
@@ -87,6 +88,11 @@ class Report:
     """Records of each evaluation set that was compared with."""
     _errors: list[Finding] = field(default_factory=list)
     _doubts: list[Finding] = field(default_factory=list)
+
+    @property
+    def num_usable(self) -> int:
+        """Records that can be trained on."""
+        return self.usable.total()
 
     @property
     def findings(self) -> list[Finding]:
@@ -206,7 +212,7 @@ def _record(report: Report, path: Path, found: Facts) -> None:
         report.add("unusable", path, found.number, problem.message, path=problem.field, hint=problem.hint)
     if found.problems:
         return
-    report.num_usable += 1
+    report.usable[path] += 1
     report.lengths.append(found.num_tokens)
     for doubt in found.doubts:
         report.add(doubt.kind, path, found.number, doubt.message, path=doubt.field, hint=doubt.hint)

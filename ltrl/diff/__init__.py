@@ -6,7 +6,8 @@ comparison brings both sides (`ltrl.diff.pairs` reads them from disk and from Gi
 
 from __future__ import annotations
 
-from ltrl.diff.compiled import compiled
+from ltrl.backend import Grade
+from ltrl.diff.compiled import DATA, compiled
 from ltrl.diff.fields import changes, effective, written
 from ltrl.diff.figures import figures
 from ltrl.diff.meanings import resume, rewards
@@ -22,15 +23,17 @@ def diff(old: Side | None, new: Side | None) -> Diff:
     found = changes(old, new)
     is_experiment = old.kind == "experiment"
     is_same = old.resolved.get("fingerprint") == new.resolved.get("fingerprint")
+    made = compiled(old, new, found) if is_experiment else ()
+    other_files = tuple(c.path for c in made if c.section == DATA and c.grade is Grade.NEW_RUN)
     return Diff(
         kind=old.kind,
         old=old.name,
         new=new.name,
         spec=found,
-        compiled=compiled(old, new, found) if is_experiment else (),
+        compiled=made,
         figures=figures(old, new),
-        resume=resume(found, is_same_experiment=is_same),
-        rewards=rewards(found, effective(old), effective(new)),
+        resume=resume(found, is_same_experiment=is_same, other_files=other_files),
+        rewards=rewards(found, effective(old), effective(new), other_files=other_files),
     )
 
 

@@ -16,9 +16,9 @@ from ltrl.errors import LtrlError, Source
 from ltrl.source import Document, Keys, parse
 from ltrl.spec import SlurmRequest
 
-__all__ = ["compiled"]
+__all__ = ["DATA", "compiled"]
 
-SLURM, ENVIRONMENT, CODE = "Slurm request", "environment", "code"
+SLURM, ENVIRONMENT, CODE, DATA = "Slurm request", "environment", "code", "data files"
 WHOLE = "the whole file"
 _OF_REQUEST = {
     "--job-name": "name",
@@ -60,6 +60,7 @@ def compiled(old: Side, new: Side, spec: Sequence[Change]) -> tuple[Change, ...]
             field = _OF_REQUEST.get(str(edit.path[0])) if section == SLURM else f"cluster.environment.{edit.path[0]}"
             cause = next((change for change in spec if change.path == field), None)
             found.append((section, edit, cause, cause.grade if cause else of_job))
+    found += _contents(old, new)
     secrets = hidden(old) | hidden(new)
     return tuple(
         Change(
@@ -108,6 +109,15 @@ class _Keys:
                     ):
                         return change
         return None
+
+
+def _contents(old: Side, new: Side) -> Iterator[tuple[str, Edit, None, Grade]]:
+    """Files that either side reads at the same place and that hold something else."""
+    for field in old.data:
+        for path in old.data[field].keys() & new.data.get(field, {}).keys():
+            hashes = (old.data[field][path][:12], new.data[field][path][:12])
+            grade = Grade.NEW_RUN if field == "data.train" else Grade.RELAUNCH
+            yield from ((DATA, replace(edit, path=(path,)), None, grade) for edit in edits(*hashes))
 
 
 def _request(side: Side) -> Mapping[str, str]:

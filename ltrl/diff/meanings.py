@@ -127,20 +127,25 @@ def consequence(change: Change, old: Tree, new: Tree) -> str:
             return words
 
 
-def resume(changes: Sequence[Change], *, is_same_experiment: bool) -> Verdict:
-    """May an existing run of the old side go on with the new one?"""
+def resume(changes: Sequence[Change], *, is_same_experiment: bool, other_files: Sequence[str] = ()) -> Verdict:
+    """May an existing run of the old side go on with the new one? `other_files` are training files that hold something
+    else now.
+    """
     if not is_same_experiment:
         learned = tuple(change.path for change in changes if change.grade is Grade.NEW_RUN and not change.follows)
         fields = "1 field changes" if len(learned) == 1 else f"{len(learned)} fields change"
         reason = f"{fields} what is learned" if learned else "its fingerprint is another"
         return Verdict("no", f"{reason}, so that submitting starts a new run", learned)
+    if other_files:
+        listed = ", ".join(map(_quoted, other_files))
+        return Verdict("no", f"the training data hold something else now: {listed}", tuple(other_files))
     if elsewhere := tuple(change.path for change in changes if change.path in ("name", "cluster.runs_dir")):
         words = "nothing changes what is learned, but submitting starts a run in another place instead of going on"
         return Verdict("with care", words, elsewhere)
     return Verdict("yes", "nothing changes what is learned: it goes on from its last checkpoint")
 
 
-def rewards(changes: Sequence[Change], old: Tree, new: Tree) -> Verdict:
+def rewards(changes: Sequence[Change], old: Tree, new: Tree, *, other_files: Sequence[str] = ()) -> Verdict:
     """Are the rewards of a run of the old side and of one of the new side comparable?"""
     found = [(change, meaning) for change in changes if not change.follows and (meaning := _meaning(change, old, new))]
     for answer in ("no", "with care"):
@@ -149,6 +154,9 @@ def rewards(changes: Sequence[Change], old: Tree, new: Tree) -> Verdict:
             if len(reasons) > MOST:
                 words += f"; and {len(reasons) - MOST} more"
             return Verdict(answer, words, tuple(change.path for change, _ in reasons))
+    if other_files:
+        listed = ", ".join(map(_quoted, other_files))
+        return Verdict("with care", f"other questions may be asked: {listed} changed", tuple(other_files))
     return Verdict("yes", "the same answers to the same questions get the same rewards")
 
 

@@ -36,6 +36,8 @@ class Side:
     """`file:line:column` of each field by dotted path; None for one that is not written."""
     num_samples: int | None = None
     """Size of the training data, where it can be read."""
+    data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """SHA-256 of the data files by the field that reads them and their path, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)

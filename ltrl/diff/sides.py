@@ -17,7 +17,7 @@ import pydantic
 from ltrl import bundle, project, render, source
 from ltrl.backend import Choice, DataSection, create
 from ltrl.bundle import Bundle
-from ltrl.compile import count_samples, prepare
+from ltrl.compile import count_samples, data_digests, prepare
 from ltrl.diff import Side, effective
 from ltrl.errors import Code, LtrlError, Position, Source, fail
 from ltrl.parse import fields_of, parse
@@ -81,6 +81,10 @@ def of_file(
         code=_code(planned) if with_code else {},
         places=_places(planned.resolved.positions.items(), shown),
         num_samples=_count(planned.resolved.spec.data.train.model_dump_json(), home),
+        data={
+            field: {path: one.sha256 for path, one in files_.items() if one}
+            for field, files_ in data_digests(planned.resolved.spec, home).items()
+        },
     )
 
 
@@ -103,6 +107,7 @@ def of_bundle(found: Launched) -> Side:
         code=code,
         places={path: None if origin in unwritten else f"{found.name}:{origin}" for path, origin in origins},
         num_samples=_count(json.dumps(made.resolved["spec"]["data"]["train"]), found.project),
+        data=made.data,
     )
 
 
