@@ -18,6 +18,7 @@ __all__ = ["app"]
 
 app = typer.Typer(name="data", help="Build, check and look at training data.", no_args_is_help=True)
 app.command("build")(dataset.build)
+app.command("import")(dataset.import_)
 
 Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", help="Records: JSON Lines, also with gzip, or Parquet.")

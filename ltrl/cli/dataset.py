@@ -9,7 +9,7 @@ import typer
 
 from ltrl.cli.specs import Json, Overlays, Sets
 
-__all__ = ["build"]
+__all__ = ["build", "import_"]
 
 
 def build(
@@ -49,3 +49,57 @@ def build(
         f"their card: {show.relative(built.path / 'card.md')}"
     )
     show.out(show.relative(records))
+
+
+def import_(
+    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="JSON Lines: one log of messages a line.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Trajectories are written here.")],
+    documents: Annotated[
+        Path | None, typer.Option("--documents", metavar="FILE", help="And the documents of the logs here.")
+    ] = None,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option("--tool", metavar="NAME=ACTION", help="A tool is search, open, cite or answer."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Make trajectories of other agents' logs (OpenAI-style tool calls), for `agent: {backend: file}`."""
+    import json
+
+    from ltrl.cli import show
+    from ltrl.dataset.messages import ACTIONS, trajectory
+    from ltrl.errors import Code, Diagnostic, LtrlError, raise_if_any, unreadable
+    from ltrl.writing import refuse_existing, write
+
+    known = {**ACTIONS}
+    for tool in tools or ():
+        name, _, action = tool.rpartition("=")
+        if not name or action not in ("search", "open", "cite", "answer"):
+            raise typer.BadParameter(f"`{tool}` is not NAME=ACTION; actions are search, open, cite and answer")
+        known[name] = action  # type: ignore[assignment]
+    refuse_existing([out, *([documents] if documents else [])], force=force)
+    made: list[str] = []
+    seen: dict[str, tuple[str, str]] = {}
+    broken: list[Diagnostic] = []
+    for log in logs:
+        try:
+            lines = log.read_bytes().splitlines()
+        except OSError as error:
+            raise LtrlError(unreadable(error, f"`{log}`")) from None
+        for number, line in enumerate(lines, 1):
+            try:
+                found, shown = trajectory(json.loads(line), actions=known, default_id=f"{log.stem}-{number}")
+            except ValueError as error:
+                said = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+                hint = "`--tool NAME=search` says what it does" if "tool `" in said else None
+                broken.append(Diagnostic(Code.BAD_DATA, f"{log}:{number}: {said}", hint=hint))
+                continue
+            made.append(json.dumps(found.to_json(), ensure_ascii=False) + "\n")
+            seen |= shown
+    raise_if_any(broken)
+    write(out, "".join(made))
+    if documents:
+        rows = ({"id": id, "title": title, "text": text} for id, (title, text) in seen.items() if text)
+        write(documents, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    show.note(f"{len(made)} trajectories, {len(seen)} documents")
+    show.out(show.relative(out))

@@ -123,6 +123,7 @@ class Assembler:
         gold = [page for id in question.path if (page := self._corpus.find(id)) is not None]
         chosen = [_Document(p, "gold", n) for p, n in zip(gold, lengths.of(gold), strict=True)]
         total = self._sum(chosen, instruction, markup, question.text)
+        bare = total - lengths.frames(markup, len(chosen))
         if total > limit:
             raise Rejected("the gold documents are longer than a prompt")
         likeness = _Likeness(gold, self._dataset.assembly.near_duplicates)
@@ -130,8 +131,7 @@ class Assembler:
         seen = {page.id for page in gold}
         misses = 0
         for page, tier, num_tokens in self._candidates(self._distractors.order(pool), seen, outside):
-            more = num_tokens + lengths.frame(markup, len(chosen))
-            if total + more > limit:
+            if bare + num_tokens + lengths.frames(markup, len(chosen) + 1) > limit:
                 misses += 1
                 if misses == MISSES:
                     break
@@ -142,7 +142,7 @@ class Assembler:
                 continue
             likeness.add(page)
             chosen.append(_Document(page, tier, num_tokens))
-            total += more
+            bare += num_tokens
             misses = 0
         return chosen, dropped
 
@@ -165,9 +165,8 @@ class Assembler:
 
     def _sum(self, chosen: Sequence[_Document], instruction: str, markup: Markup, question: str) -> int:
         lengths = self._lengths
-        frames = sum(lengths.frame(markup, number) for number in range(1, len(chosen)))
         around = lengths.head(markup, instruction) + lengths.tail(markup, question)
-        return around + frames + sum(d.num_tokens for d in chosen)
+        return around + lengths.frames(markup, len(chosen)) + sum(d.num_tokens for d in chosen)
 
     def _prompt(self, chosen: Sequence[_Document], instruction: str, markup: Markup, question: str) -> str:
         longest = self._dataset.assembly.max_characters

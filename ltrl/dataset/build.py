@@ -28,7 +28,7 @@ from ltrl.dataset.lengths import Lengths
 from ltrl.dataset.model import Dataset
 from ltrl.dataset.page import Page
 from ltrl.dataset.progress import Progress
-from ltrl.dataset.question import Duplicates, Question, accept
+from ltrl.dataset.question import Duplicates, Question, accept, given
 from ltrl.dataset.search import Attempt
 from ltrl.dataset.stage import Stage, key_of, random_of, seed_of
 from ltrl.dataset.walk import walk
@@ -95,6 +95,7 @@ class _Build:
         self.judge = create(dataset.agent.judge)
         self.counter = create(dataset.tokenizer).counter(corpus, folder.parent / "corpora")
         self.duplicates = Duplicates(dataset.question)
+        self.given = None if dataset.questions_file is None else given(dataset.questions_file, dataset.name, corpus)
         self.doubled: dict[int, str] = {}
         """Why questions that are good in themselves are left out, by candidate."""
         self.keys = self._keys()
@@ -102,7 +103,8 @@ class _Build:
     def _keys(self) -> dict[str, str]:
         """What decides the results of each stage: its own section, and all before it."""
         d = self.dataset
-        walks = key_of(__version__, self.corpus.id, d.seed, _decides(d.walk, self.walker))
+        given = [question.to_json() for question in self.given or ()]
+        walks = key_of(__version__, self.corpus.id, d.seed, _decides(d.walk, self.walker), given)
         questions = key_of(walks, _decides(d.question, self.writer), d.name)
         trajectories = key_of(questions, _decides(d.agent, self.agent))
         how = [_decides(d.distractors), _decides(d.assembly), self.counter.identity, d.tokens]
@@ -139,7 +141,7 @@ class _Build:
 
     def _accepted(self, stages: Mapping[str, Stage]) -> list[int]:
         """Numbers of the first candidates that pass every stage, as many as there shall be records."""
-        most = self.dataset.records * self.dataset.max_candidates
+        most = len(self.given) if self.given else self.dataset.records * self.dataset.max_candidates
         assembler = self._assembler()
         accepted: list[int] = []
         tried = 0
@@ -148,8 +150,10 @@ class _Build:
                 raise self._too_few(stages, len(accepted), tried)
             round_ = range(tried, min(tried + max(missing, SMALLEST_ROUND), most))
             tried = round_.stop
-            self._walk(stages["walks"], round_)
-            numbers = [n for n in round_ if self._path(stages["walks"], n)]
+            numbers: Sequence[int] = round_
+            if self.given is None:
+                self._walk(stages["walks"], round_)
+                numbers = [n for n in round_ if self._path(stages["walks"], n)]
             stages["questions"].run(numbers, lambda n: self._question(stages["walks"], n))
             numbers = [n for n in stages["questions"].good(numbers) if not self._is_doubled(stages["questions"], n)]
             stages["trajectories"].run(numbers, lambda n: self._trajectory(stages["questions"], n))
@@ -185,6 +189,8 @@ class _Build:
         return found[number % each] if isinstance(found, list) and number % each < len(found) else None
 
     def _question(self, walks: Stage, number: int) -> str:
+        if self.given is not None:
+            return _json(self.given[number].to_json())
         path = [page for id in self._path(walks, number) or () if (page := self.corpus.find(id)) is not None]
         draft = self.writer.write(path, random_of(self.dataset.seed, "question", number))
         name = f"{self.dataset.name}-{number:06d}"
@@ -243,13 +249,12 @@ class _Build:
         """Writes the files of a build whose stages are done, the card last."""
         tried = accepted[-1] + 1
         (self.folder / CARD).unlink(missing_ok=True)  # from here on the files are not those that it tells of
+        walked = range(0 if self.given else tried)
         figures = Figures()
         lines = {
-            "walks": (
-                _json({"candidate": n, "path": p}) for n in range(tried) if (p := self._path(stages["walks"], n))
-            ),
-            "questions": (stages["questions"].journal.get(n) for n in accepted),
-            "trajectories": (_json(stages["trajectories"].get(n)["trajectory"]) for n in accepted),
+            "walks": (_json(p).encode() for n in walked if (p := self._path(stages["walks"], n))),
+            "questions": (stages["questions"].journal.raw(n) for n in accepted),
+            "trajectories": (_json(stages["trajectories"].get(n)["trajectory"]).encode() for n in accepted),
             "data": _records(stages["samples"], accepted, figures),
         }
         files = {f"{name}.jsonl": _write_lines(self.folder / f"{name}.jsonl", found) for name, found in lines.items()}
@@ -289,7 +294,7 @@ class _Build:
     def _reason(self, stage: Stage, name: str, number: int) -> str | None:
         """Why a candidate went no further; None when it did."""
         if name == "walks":
-            return None if self._path(stage, number) else "the walk ended before"
+            return None if self.given or self._path(stage, number) else "the walk ended before"
         return stage.rejection(number) or (self.doubled.get(number) if name == "questions" else None)
 
     def _too_few(self, stages: Mapping[str, Stage], found: int, tried: int) -> LtrlError:
@@ -316,14 +321,14 @@ def _decides(section: Model, backend: object = None) -> list[Any]:
     return [*values, versions, getattr(backend, "identity", "")]
 
 
-def _records(samples: Stage, accepted: Sequence[int], figures: Figures) -> Iterator[str]:
+def _records(samples: Stage, accepted: Sequence[int], figures: Figures) -> Iterator[bytes]:
     for number in accepted:
-        said, _, line = samples.journal.get(number).partition("\t")
+        said, _, line = samples.journal.raw(number).partition(b"\t")
         figures.add(json.loads(said))
         yield line
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> dict[str, Any]:
+def _write_lines(path: Path, lines: Iterable[bytes]) -> dict[str, Any]:
     """Writes a file in one step; size and hash of it."""
     part = path.with_suffix(".jsonl.part")
     digest = hashlib.sha256()
@@ -331,9 +336,9 @@ def _write_lines(path: Path, lines: Iterable[str]) -> dict[str, Any]:
     try:
         with part.open("wb") as file:
             for line in lines:
-                raw = line.encode() + b"\n"
-                digest.update(raw)
-                size += file.write(raw)
+                for raw in (line, b"\n"):
+                    digest.update(raw)
+                    size += file.write(raw)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from ltrl.dataset.kinds import Counter
@@ -33,7 +34,8 @@ class Lengths:
         with path.open("a+b") as file:
             file.truncate(size)
             self._map = memoryview(mmap.mmap(file.fileno(), size)).cast("i")
-        self._frames: dict[tuple[str, int], int] = {}
+        self._frames: dict[str, list[int]] = {}
+        """Tokens of all frames up to that of a document, by markup."""
         [self._before] = counter.count([_BEFORE])
 
     def of(self, pages: Sequence[Page]) -> list[int]:
@@ -48,12 +50,14 @@ class Lengths:
                     self._map[pages[i].number] = count
         return found
 
-    def frame(self, markup: Markup, number: int) -> int:
-        """Tokens of what stands between a document and the next."""
-        key = (markup.name, number)
-        if key not in self._frames:
-            [self._frames[key]] = self._pieces([markup.frame(number)])
-        return self._frames[key]
+    def frames(self, markup: Markup, num_documents: int) -> int:
+        """Tokens of everything that stands between so many documents."""
+        sums = self._frames.get(markup.name, [0, 0])
+        if num_documents >= len(sums):
+            more = self._pieces([markup.frame(n) for n in range(len(sums) - 1, 2 * num_documents)])
+            sums = [*sums[:-1], *accumulate(more, initial=sums[-1])]
+            self._frames[markup.name] = sums  # as a whole: other threads read it
+        return sums[num_documents]
 
     def head(self, markup: Markup, instruction: str) -> int:
         """Tokens of what stands before the documents."""
@@ -73,7 +77,7 @@ class Lengths:
         bodies = [body(page, self.max_characters) for page in pages]
         for markup in MARKUPS.values():
             pieces = self.head(markup, "Answer.") + self.tail(markup, "what is it?") + sum(lengths)
-            pieces += sum(self.frame(markup, number) for number in range(1, len(pages)))
+            pieces += self.frames(markup, len(pages))
             if self.whole(prompt(markup, "Answer.", bodies, "what is it?")) != pieces:
                 return False
         return True

@@ -73,6 +73,9 @@ class Dataset(Model):
     """Seed of everything random; each record has its own, made of this one and its number."""
     corpus: CorpusChoice
     """Pages that link to each other."""
+    questions_file: Annotated[str | None, Note] = None
+    """Questions that are there already, in place of walking and asking: JSON Lines with `question`, `answer`,
+    `entities` and `path`, the names of the gold pages; a relative path starts at the project."""
     walk: WalkChoice = Field(default="random", validate_default=True)
     """From a page to a path of pages."""
     question: QuestionChoice = Field(default="template", validate_default=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from array import array
 from dataclasses import dataclass
 
 __all__ = ["Link", "Page", "SourcePage", "Unusable", "clean", "cut", "sketch"]
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
-_BLANK = re.compile(r"\s+")
 _SHORTEST = 25
 """Characters of a sentence that says something: shorter ones (`See also:`, a date) stand in pages of all kinds."""
 _SKETCH = 64
@@ -88,8 +85,9 @@ def cut(text: str, longest: int) -> str:
 def sketch(text: str) -> array[int]:
     """Hashes of a text's sentences, sorted, at most 64: two texts that share most of them are nearly the same."""
     found = {
-        zlib.crc32(_BLANK.sub(" ", sentence).strip().lower().encode("utf-8", "replace"))
-        for sentence in _SENTENCE_END.split(text[:65536])
+        zlib.crc32(sentence.rstrip(".!?").encode("utf-8", "replace"))
+        for paragraph in text[:65536].lower().split("\n\n")
+        for sentence in " ".join(paragraph.split()).split(". ")
         if len(sentence) >= _SHORTEST
     }
     return array("I", sorted(found)[:_SKETCH])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from ltrl.dataset.corpus import Corpus
 from ltrl.dataset.kinds import Draft, QuestionSection, Rejected
 from ltrl.dataset.page import Page
+from ltrl.errors import Code, LtrlError, fail, unreadable
 from ltrl.scoring import is_findable, matcher, tokens
 
-__all__ = ["Duplicates", "Question", "accept"]
+__all__ = ["Duplicates", "Question", "accept", "given"]
 
 _SHORTEST_NAME = 3
 """Letters of a name that gives something away: shorter ones are words of their own too often."""
@@ -80,6 +85,30 @@ def leaked(text: str, names: Sequence[str]) -> tuple[str, ...]:
     """The names that a text has, as whole words."""
     long = [n for n in dict.fromkeys(names) if sum(map(len, tokens(n))) >= _SHORTEST_NAME and is_findable(n)]
     return tuple(hit.entity for hit in matcher("words").hits(text, long) if hit.spans)
+
+
+def given(file: str, name: str, corpus: Corpus) -> list[Question]:
+    """The questions of a file, their paths looked up in the corpus; raises LtrlError for one that cannot be used."""
+    path = Path(os.environ.get("LTRL_PROJECT_DIR", "")) / file
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise LtrlError(unreadable(error, f"the questions `{path}`")) from None
+    return [_given(line, f"{path}:{number}", f"{name}-{number:06d}", corpus) for number, line in enumerate(lines, 1)]
+
+
+def _given(line: bytes, where: str, id: str, corpus: Corpus) -> Question:
+    try:
+        record = json.loads(line)
+        found = Question.from_json({"id": id, "aliases": {}, **record})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        hint = "a question is an object with `question`, `answer`, `entities` and `path`"
+        raise fail(Code.BAD_DATA, f"{where}: no question", hint=hint) from None
+    pages = [corpus.named(page) for page in found.path]
+    for page, named in zip(found.path, pages, strict=True):
+        if named is None:
+            raise fail(Code.BAD_DATA, f"{where}: the corpus has no page `{page}`")
+    return replace(found, path=tuple(page.id for page in pages if page is not None))
 
 
 class Duplicates:

@@ -20,12 +20,13 @@ def tiers(trajectory: Trajectory) -> tuple[list[str], list[str]]:
     by their best rank in any search. A document that was cited is in neither.
     """
     opened, cited = trajectory.opened, set(trajectory.cited)
+    left_out = {*opened, *cited}
     ranks: dict[str, int] = {}
     for step in trajectory.steps:
         if isinstance(step, Search):
             for rank, document in enumerate(step.results):
                 ranks[document] = min(rank, ranks.get(document, rank))
-    unread = [document for document in ranks if document not in cited and document not in set(opened)]
+    unread = [document for document in ranks if document not in left_out]
     return [d for d in opened if d not in cited], sorted(unread, key=lambda d: ranks[d])
 
 

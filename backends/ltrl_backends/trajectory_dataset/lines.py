@@ -55,7 +55,7 @@ def json_lines(file: Path, longest: int) -> Iterator[tuple[str, dict[str, Any]] 
 
 def _parsed(where: str, line: bytes) -> tuple[str, dict[str, Any]] | Unusable:
     try:
-        found = json.loads(line)
+        found = json.loads(line.rstrip(b"\r\n"))
     except UnicodeDecodeError as error:
         return Unusable(f"{where}:{error.start + 1}", f"byte {error.start + 1} of the line is not UTF-8")
     except json.JSONDecodeError as error:
