@@ -20,4 +20,5 @@ outcome=$("$ltrl" compile specs/quickstart.yaml --set name=quickstart-outcome --
 "$ltrl" submit "$outcome" --watch
 
 say 'what came of it'
-"$ltrl" report "${rubric##*/}" "${outcome##*/}"
+"$ltrl" report "${rubric##*/}" "${outcome##*/}" -o report.html
+printf 'curves, responses and differences: %s/report.html\n' "$PWD" >&2

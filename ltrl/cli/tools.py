@@ -2,44 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ltrl.cli import complete
 
+if TYPE_CHECKING:
+    from ltrl.state import Run
+
 __all__ = ["model", "report"]
 
 
 def report(
-    runs: Annotated[
+    names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN...]", help="Names, prefixes or directories.", autocompletion=complete.runs),
+        typer.Argument(
+            metavar="[RUN...]",
+            help="Ids of runs or a sweep, their beginnings, or directories; by default the newest.",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Also write one HTML file that needs nothing else."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what came of runs, side by side; by default of the last one."""
-    from pathlib import Path
-
+    """Show what came of runs, side by side; with `-o` also as a page with curves, responses, spec and differences."""
     from ltrl import bundle
-    from ltrl.cli import show
-    from ltrl.project import root
+    from ltrl.cli import show, sweeps
     from ltrl.report import CURVES, verdict
     from ltrl.report import report as make
-    from ltrl.runs import find_run
 
+    found = sweeps.runs_named(names)
     reports = []
-    names: list[str | None] = [*runs] if runs else [None]
-    for name in names:
-        run = find_run(name, project=root(Path.cwd()))
+    for run in found:
         reward = bundle.read(run.path / "bundle").resolved["spec"]["reward"]["backend"]
         reports.append(make(run.id, run.path, reward_backend=reward, num_steps=run.steps))
+    said = verdict(reports)
+    if out is not None:
+        _write_page(found, out, said)
     if as_json:
         show.json_([show.report_json(r) for r in reports])
         return
     show.reports(reports, CURVES)
-    if said := verdict(reports):
+    if said:
         show.out(said)
+
+
+def _write_page(found: Sequence[Run], out: Path, said: str | None) -> None:
+    from ltrl.cli import show
+    from ltrl.cli.show.report import page
+    from ltrl.diff import Diff
+    from ltrl.diff.pairs import compare
+    from ltrl.diff.sides import Choices
+    from ltrl.errors import LtrlError
+    from ltrl.report.story import story
+    from ltrl.state import unwritable
+
+    first, *others = found
+    diffs: list[Diff] = []
+    for other in others:
+        try:
+            diffs.append(compare(str(first.path), str(other.path), Choices()))
+        except LtrlError as error:
+            show.note(f"`{first.id}` and `{other.id}` are not compared: {error.diagnostics[0].message}")
+    text = page([story(run) for run in found], diffs=diffs, verdict=said)
+    try:
+        out.write_text(text, "utf-8")
+    except OSError as error:
+        raise unwritable(error, out) from None
+    show.note(f"page: {show.relative(out)}")
 
 
 def model(
@@ -52,7 +88,6 @@ def model(
 ) -> None:
     """Show what is known of a model: its shape, parameters, longest context and stop tokens."""
     from dataclasses import asdict
-    from pathlib import Path
 
     from ltrl import catalog
     from ltrl.cli import show

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ltrl.diff import Change, Diff, Figure
     from ltrl.diff.pairs import Comparison
 
-__all__ = ["html"]
+__all__ = ["STYLE", "articles", "html"]
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #60656c; --line: #d9dce0; --paper: #fff; --tint: #f6f7f8;
@@ -73,7 +73,7 @@ pre .old { color: var(--old); } pre .new { color: var(--new); }
 def html(found: Comparison, *, layers: Sequence[str] = ()) -> str:
     """The whole page."""
     kept = tuple(layers) or ("spec", "consequences", "compiled")
-    body = "\n".join(line for one in found.diffs for line in _one(one, kept))
+    body = "\n".join(line for one in found.diffs for line in articles(one, kept))
     wrong = "\n".join(
         f"<p class='verdict no'>{_text(str(d.position or ''))} {_text(d.message)}</p>" for d in found.mistakes
     )
@@ -93,7 +93,8 @@ def html(found: Comparison, *, layers: Sequence[str] = ()) -> str:
 """
 
 
-def _one(one: Diff, layers: Sequence[str]) -> Iterator[str]:
+def articles(one: Diff, layers: Sequence[str]) -> Iterator[str]:
+    """The part of a page that is about one comparison; `STYLE` makes it look right."""
     yield f"<article><h2>{_text(title(one))}</h2>"
     if one.is_same:
         yield "<p>no change</p></article>"
