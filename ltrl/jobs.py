@@ -287,7 +287,7 @@ def _concluded(run: Run, attempt: Attempt) -> Attempt:
         return replace(ended, state=State.FAILED, reason=f"ended at step {steps or 0} of {run.steps}")
     if attempt.state is State.COMPLETED:  # a stage that takes no steps
         return replace(ended, reason=None)
-    if attempt.state is State.FAILED and status in ENDS:
+    if attempt.executor == "slurm" and attempt.state is State.FAILED and status in ENDS:  # docker ends with 125, too
         return replace(ended, state=ENDS[status], reason=state.first_cause(directory) or REASONS[ENDS[status]])
     return replace(ended, reason=REASONS.get(attempt.state) or state.first_cause(directory) or attempt.reason)
 

@@ -112,6 +112,7 @@ def _scripts(
 ) -> list[Artifact]:
     """The scripts of one job. That of a stage runs in a directory below the run's, which its container must see."""
     is_stage = stage is not None
+    runs_in = cluster.container.runtime if cluster.container else ""
     services = () if is_stage else tuple(other.name for other in plan.stages if other.is_service)
     job: dict[str, Any] = {
         "environment": [(Sh(name), _value(value)) for name, value in sorted(cluster.environment.items())],
@@ -121,6 +122,7 @@ def _scripts(
         "is_stage": is_stage,
         "is_service": stage is not None and stage.is_service,
         "services": sh_list(services),
+        "remove": Sh({"docker": "docker rm --force", "podman": "podman rm --force --time=0"}.get(runs_in, "")),
     }
     driver: list[str | Sh] = list(words)
     container = cluster.container
@@ -263,7 +265,7 @@ def _preflight(cluster: ClusterProfile, *, is_inside: bool) -> Iterable[str]:
         yield f"--mount={mount.split(':')[1 if is_inside else 0]}"
 
 
-RUN, PROJECT = '"$LTRL_RUN_DIR"', '"$LTRL_PROJECT_DIR"'
+RUN, PROJECT, CONTAINER_ID = '"$LTRL_RUN_DIR"', '"$LTRL_PROJECT_DIR"', '"$attempt/container_id"'
 
 
 def _step_options(cluster: ClusterProfile) -> list[str]:
@@ -302,9 +304,12 @@ def _inside(container: Container, cluster: ClusterProfile, home: str, passed: li
         case "docker" | "podman" as runtime:
             names = ["LTRL_RUN_DIR", "LTRL_RUN_ID", "LTRL_ATTEMPT", "LTRL_PROJECT_DIR", "WANDB_RUN_ID", "WANDB_RESUME"]
             names += [*passed, *sorted(cluster.environment)]
-            user: list[str | Sh] = ["--userns=keep-id"] if runtime == "podman" else [Sh('--user="$(id -u):$(id -g)"')]
+            # files are to be the user's own: root is that already in podman, which then refuses `keep-id`
+            rootless = Sh('"--userns=$(if (( EUID )); then printf keep-id; else printf host; fi)"')
+            user = rootless if runtime == "podman" else Sh('--user="$(id -u):$(id -g)"')
             gpus = ["--gpus=all"] if runtime == "docker" else ["--device=nvidia.com/gpu=all"]
-            return [runtime, "run", "--rm", "--init", "--network=host", "--ipc=host", *user,
+            return [runtime, "run", "--rm", "--init", Sh(f"--cidfile={CONTAINER_ID}"),
+                    "--network=host", "--ipc=host", user,
                     *(gpus if cluster.gpus_per_node else []), *(f"--env={name}" for name in names),
                     *(Sh(f"--volume={path}:{path}") for path in (home, PROJECT)),
                     *(f"--volume={m}" for m in _mounts(container, cluster)),

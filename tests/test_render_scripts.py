@@ -169,7 +169,8 @@ def test_containers_are_started_as_their_runtimes_want():
     ]
     assert started("docker", "local.sh") == [
         (
-            'docker run --rm --init --network=host --ipc=host --user="$(id -u):$(id -g)" --gpus=all --env=LTRL_RUN_DIR '
+            'docker run --rm --init --cidfile="$attempt/container_id" --network=host --ipc=host '
+            '--user="$(id -u):$(id -g)" --gpus=all --env=LTRL_RUN_DIR '
             "--env=LTRL_RUN_ID --env=LTRL_ATTEMPT --env=LTRL_PROJECT_DIR --env=WANDB_RUN_ID --env=WANDB_RESUME "
             '--volume="$LTRL_RUN_DIR":"$LTRL_RUN_DIR" --volume="$LTRL_PROJECT_DIR":"$LTRL_PROJECT_DIR" '
             "'--volume=/a b:/c:ro' --workdir=\"$LTRL_RUN_DIR\" img "
