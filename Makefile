@@ -65,7 +65,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing ltrl with what its tests need"
-	@$(PIP) --editable '.[local,server,eval,dev]'
+	@$(PIP) --editable '.[local,server,eval,tracking,dev]'
 	@touch $@ $(VENV)/.demo
 
 clean:

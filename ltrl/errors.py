@@ -83,6 +83,7 @@ class Code(StrEnum):
     CANNOT_LISTEN = "LTRL087"
     SERVER_DOWN = "LTRL088"
     OTHER_REWARD = "LTRL089"
+    TRACKER = "LTRL090"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ def scripts(plan: Plan) -> tuple[Artifact, ...]:
     """
     resolved, cluster = plan.resolved, plan.resolved.cluster
     raise_if_any(profile.mistakes(cluster, lambda path: resolved.at(f"cluster.{path}")))
+    if (wandb := resolved.spec.logging.wandb) and wandb.mode == "offline":  # NeMo-RL's logger takes no mode
+        cluster = cluster.model_copy(update={"environment": {"WANDB_MODE": "offline"} | cluster.environment})
     runtime = create(resolved.engine).runtime
     found = _scripts(plan, cluster, plan.launch.job_name, plan.launch.command, runtime)
     for stage in plan.stages:

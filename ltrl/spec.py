@@ -305,6 +305,17 @@ class Wandb(Model):
     """Project name."""
     entity: Annotated[str | None, Relaunch] = None
     """Team or user."""
+    mode: Annotated[Literal["online", "offline"], Relaunch] = "online"
+    """`offline` writes files into the run directory, which `wandb sync` sends later."""
+
+
+class Mlflow(Model):
+    """MLflow; a token comes from the environment (`MLFLOW_TRACKING_TOKEN`), never from a spec."""
+
+    experiment: Annotated[str, Relaunch]
+    """Experiment name; made if it is missing."""
+    tracking_uri: Annotated[str | None, Relaunch] = None
+    """Address of the tracking server; by default a file in the run directory. `MLFLOW_TRACKING_URI` goes before it."""
 
 
 class Logging(Model):
@@ -314,6 +325,8 @@ class Logging(Model):
     """Write TensorBoard event files."""
     wandb: Annotated[Wandb | None, Relaunch] = None
     """Also report to Weights & Biases."""
+    mlflow: Annotated[Mlflow | None, Relaunch] = None
+    """Also report to MLflow."""
     rollouts: Annotated[bool, Relaunch] = False
     """Write every training response to `train_data_step{N}.jsonl`; gigabytes a step at 160K tokens."""
     samples_to_print: Annotated[Whole, Relaunch] = 0

@@ -191,7 +191,7 @@ def test_validation_figures_are_named_by_set_and_in_all() -> None:
 
 def test_every_start_writes_metrics_of_its_own(tmp_path: Path) -> None:
     for step in (1, 2):
-        with Metrics(tmp_path, tensorboard=False) as metrics:
+        with Metrics(tmp_path) as metrics:
             metrics.write(step, {"train/reward": 0.5, "train/outcome": math.nan})
     lines = [json.loads((tmp_path / f"exp_00{n}" / "metrics.jsonl").read_text("utf-8")) for n in (1, 2)]
     assert lines == [{"step": 1, "train/reward": 0.5}, {"step": 2, "train/reward": 0.5}]
@@ -200,7 +200,7 @@ def test_every_start_writes_metrics_of_its_own(tmp_path: Path) -> None:
 def test_logs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file", encoding="utf-8")
     with pytest.raises(LtrlError) as caught:
-        Metrics(tmp_path / "logs", tensorboard=False)
+        Metrics(tmp_path / "logs")
     assert caught.value.diagnostics[0].code == Code.UNWRITABLE
 
 
@@ -264,7 +264,6 @@ def test_everything_the_engine_cannot_do_is_refused_at_once(tmp_path: Path) -> N
         "optimizer.min_lr=1e-5",
         "rollout.stop_token_ids=[1]",
         "parallelism={tensor: 2}",
-        "logging.wandb={project: p}",
         "data.train={backend: longtrace, path: data.jsonl}",
     ]
     assert sorted(refusals(tmp_path, *sets)) == [
@@ -276,7 +275,6 @@ def test_everything_the_engine_cannot_do_is_refused_at_once(tmp_path: Path) -> N
         "`algorithm.kl`: only the `k3` estimator in the loss is available in the embedded engine",
         "`algorithm.objective`: `reinforce` is not available in the embedded engine",
         "`data.train`: `longtrace` has no demonstrations to teach `tiny-qwen3`, which the engine makes itself",
-        "`logging.wandb`: not available in the embedded engine",
         "`optimizer.min_lr`: needs `schedule: cosine` in the embedded engine, not `constant`",
         "`parallelism.tensor`: 2, but the embedded engine trains in one process on one machine",
         "`rollout.stop_token_ids`: the embedded engine ends a response at the tokenizer's own end token",

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LTRL = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
 ONLY_A_TRAINING_SHOWS = {
     *(Code.BAD_DATA, Code.BAD_CHECKPOINT, Code.TRAINING_COLLAPSED, Code.FORK_REFUSED),
-    *(Code.JUDGE_OUTAGE, Code.SERVER_DOWN, Code.OTHER_REWARD),
+    *(Code.JUDGE_OUTAGE, Code.SERVER_DOWN, Code.OTHER_REWARD, Code.TRACKER),
 }
 TOOLS = (
     *("bash", "mkdir", "touch", "sleep", "tail", "cat", "env", "date", "id", "hostname", "setsid", "mv", "rm"),

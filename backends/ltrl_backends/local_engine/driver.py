@@ -28,6 +28,7 @@ from ltrl_backends.local_engine.prompts import measure, prompt_order
 from ltrl_backends.local_engine.scorer import Scored, Scorer
 from ltrl_backends.local_engine.settings import Settings, read_settings
 from ltrl_backends.local_engine.storage import locked, writing
+from ltrl_backends.local_engine.trackers import trackers
 from ltrl_backends.local_engine.warm_start import start_model
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ def _train(settings: Settings, directory: Path) -> None:
         _prepare_libraries(settings)
         with (
             hosted(settings.reward, name=directory.name, directory=directory / "logs") as reward,
-            Metrics(directory / "logs", tensorboard=settings.tensorboard) as metrics,
+            Metrics(directory / "logs") as metrics,
         ):
+            for tracker in trackers(settings, directory, metrics.directory, say=report.say):
+                metrics.trackers.append(tracker)
             _Run(settings.model_copy(update={"reward": reward}), checkpoints, metrics, report, newest).train()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ltrl.backend import EngineCheck, EngineKey, EngineSection, Stage, load, missing_modules
@@ -58,6 +59,11 @@ class LocalEngine:
             yield Diagnostic(Code.ENGINE_LIMIT, f"`{path}`: {message}", resolved.at(path), hint)
         for path, message in _ignored(resolved):
             yield Diagnostic(Code.ENGINE_LIMIT, f"`{path}`: {message}", resolved.at(path), severity="warning")
+        for tracker in ("wandb", "mlflow"):
+            is_used = getattr(resolved.spec.logging, tracker) is not None
+            path = f"logging.{tracker}"
+            if is_used and (lacking := missing_modules((tracker,), extra="tracking", of=f"`{path}`")):
+                yield replace(lacking, position=resolved.at(path), severity="warning")
 
     def check_layout(self, resolved: Resolved, layout: Layout) -> Iterable[Diagnostic]:  # noqa: ARG002
         """Nothing: it trains in one process."""
@@ -149,8 +155,6 @@ def _limits(resolved: Resolved) -> Iterator[tuple[str, str, str | None]]:
         sizes = spec.parallelism.model_dump()
         for name in (name for name, size in sizes.items() if size != 1):
             yield f"parallelism.{name}", f"{sizes[name]}, but {gpus}", "use `parallelism: auto`"
-    if spec.logging.wandb is not None:
-        yield "logging.wandb", "not available in the embedded engine", "use `tensorboard: true`"
     if resolved.cluster.nodes != 1:
         yield "engine", f"{gpus}, the cluster profile `{resolved.cluster_name}` asks for {resolved.cluster.nodes}", None
 

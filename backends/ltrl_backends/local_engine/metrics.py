@@ -1,7 +1,7 @@
 """Metrics of a run, under NeMo-RL's names and in its layout, one `logs/exp_NNN` for each start of the driver.
 
 metrics.jsonl            one line for each step and for each validation
-tensorboard/             the same numbers
+tensorboard/, wandb/     the same numbers, where asked for
 val_data_step{N}.jsonl   validation responses; train_data_step{N}.jsonl training responses, where asked for
 excerpts.jsonl           a few of both, for people (`ltrl.excerpts`)
 """
@@ -23,6 +23,7 @@ from ltrl_backends.local_engine.storage import writing
 
 if TYPE_CHECKING:
     from ltrl_backends.local_engine.scorer import Scored
+    from ltrl_backends.local_engine.trackers import Tracker
 
 __all__ = ["Metrics", "excerpt", "response_metrics", "validation_metrics"]
 
@@ -32,12 +33,13 @@ Values = dict[str, float]
 class Metrics:
     """Writes the metrics of one driver start."""
 
-    def __init__(self, logs: Path, *, tensorboard: bool) -> None:
+    def __init__(self, logs: Path) -> None:
+        self.trackers: list[Tracker] = []
+        """Who else gets the numbers."""
         with writing(logs):
             logs.mkdir(parents=True, exist_ok=True)
             self.directory = _next_experiment(logs)
             self.file = (self.directory / "metrics.jsonl").open("a", encoding="utf-8")
-            self.board: Any = _summary_writer(self.directory / "tensorboard") if tensorboard else None
 
     def __enter__(self) -> Metrics:
         return self
@@ -46,8 +48,8 @@ class Metrics:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.file.close()
-        if self.board is not None:
-            self.board.close()
+        for tracker in self.trackers:
+            tracker.close(has_failed=error is not None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; numbers that are not finite are left out."""
@@ -55,10 +57,8 @@ class Metrics:
         with writing(self.directory):
             self.file.write(json.dumps({"step": step, **finite}) + "\n")
             self.file.flush()
-            if self.board is not None:
-                for name, value in finite.items():
-                    self.board.add_scalar(name, value, step)
-                self.board.flush()
+            for tracker in self.trackers:
+                tracker.write(step, finite)
 
     def write_responses(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes `{name}.jsonl`, one line for each response."""
@@ -147,9 +147,3 @@ def _next_experiment(logs: Path) -> Path:
     directory = logs / f"exp_{max(numbers, default=0) + 1:03d}"
     directory.mkdir()
     return directory
-
-
-def _summary_writer(directory: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(directory))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ltrl.backend import DataChoice, Model, RewardChoice
 from ltrl.errors import Code, fail
+from ltrl.spec import Mlflow, Wandb
 from ltrl_backends.local_engine.options import Collapse, WarmStart
 
 if TYPE_CHECKING:
@@ -108,7 +109,10 @@ class Settings(Model):
     optimizer: OptimizerSettings
     validation: ValidationSettings
     checkpoint: CheckpointSettings
+    run_name: str = ""
     tensorboard: bool
+    wandb: Wandb | None = None
+    mlflow: Mlflow | None = None
     write_rollouts: bool
     threads: int
     warm_start: WarmStart
@@ -144,7 +148,10 @@ FIELDS = {
     "validation": "validation",
     "validation.samples_to_print": "logging.samples_to_print",
     "checkpoint": "checkpoint",
+    "run_name": "name",
     "tensorboard": "logging.tensorboard",
+    "wandb": "logging.wandb",
+    "mlflow": "logging.mlflow",
     "write_rollouts": "logging.rollouts",
     "threads": "engine.threads",
     "warm_start": "engine.warm_start",
@@ -214,7 +221,10 @@ def settings(resolved: Resolved) -> Settings:
                 "metric": spec.checkpoint.metric,
                 "save_optimizer": spec.checkpoint.save_optimizer,
             },
+            "run_name": spec.name,
             "tensorboard": spec.logging.tensorboard,
+            "wandb": spec.logging.wandb and spec.logging.wandb.model_dump(),
+            "mlflow": spec.logging.mlflow and spec.logging.mlflow.model_dump(),
             "write_rollouts": spec.logging.rollouts,
             "threads": resolved.engine.threads,  # type: ignore[attr-defined]  # the engine's section is our own Options
             "warm_start": resolved.engine.warm_start,  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ltrl.tracking import MLFLOW_STORE
 from ltrl_backends.nemo_rl.database import Database, database
 from ltrl_backends.nemo_rl.options import NemoRLOptions
 from ltrl_backends.nemo_rl.rehearsal.shrink import resized
@@ -490,9 +491,14 @@ def _logger(resolved: Resolved) -> Iterator[Setting]:
     yield Setting("logger.tensorboard", {}, why="NeMo-RL puts it below log_dir")
     yield Setting("logger.wandb_enabled", wandb is not None, "logging.wandb")
     yield Setting("logger.wandb", run, "logging.wandb")
-    yield Setting("logger.mlflow_enabled", False, why="off")
+    yield Setting("logger.mlflow_enabled", logging.mlflow is not None, "logging.mlflow")
+    if mlflow := logging.mlflow:
+        yield Setting("logger.mlflow.experiment_name", mlflow.experiment, "logging.mlflow.experiment")
+        yield Setting("logger.mlflow.run_name", resolved.spec.name, "name")
+        store = mlflow.tracking_uri or MLFLOW_STORE
+        yield Setting("logger.mlflow.tracking_uri", store, "logging.mlflow.tracking_uri")
     yield Setting("logger.swanlab_enabled", False, why="off")
-    monitors = logging.tensorboard or wandb is not None
+    monitors = logging.tensorboard or wandb is not None or logging.mlflow is not None
     yield Setting("logger.monitor_gpus", monitors, "logging", "needs somewhere to report to", derived=True)
     yield Setting("logger.gpu_monitoring.collection_interval", 10, why="seconds")
     yield Setting("logger.gpu_monitoring.flush_interval", 10, why="seconds")

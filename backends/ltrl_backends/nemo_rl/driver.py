@@ -17,6 +17,7 @@ from ltrl.checkpoints import put_unusable_aside
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.served import connect, hosted
 from ltrl_backends.nemo_rl.config import PROCESSOR, TRAIN
+from ltrl_backends.nemo_rl.tracking import keep_run
 
 __all__ = ["main", "prepare", "register", "train"]
 
@@ -49,6 +50,7 @@ def train(path: Path, *, setup: Callable[..., Any] | None = None) -> None:
     logger_config = _section(config, "logger")
     logger_config["log_dir"] = get_next_experiment_dir(logger_config["log_dir"])
     Path(logger_config["log_dir"]).mkdir(parents=True, exist_ok=True)
+    keep_run(logger_config, Path.cwd())
     init_ray()
     with _rewards(config, Path(logger_config["log_dir"])):
         _train(config, setup)

@@ -89,6 +89,7 @@ def small(resolved: Resolved, limits: Rehearsal) -> Resolved:
             "validation": validation.model_copy(update={"every_steps": min(validation.every_steps, often), **once}),
             "checkpoint": spec.checkpoint.model_copy(update={"every_steps": min(spec.checkpoint.every_steps, often)}),
             "parallelism": None,
+            "logging": spec.logging.model_copy(update={"wandb": None, "mlflow": None}),  # a rehearsal is no run to keep
         }
     )
     lengths = dataclasses.replace(resolved.lengths, prompt=prompt, response=response, total=prompt + response)
