@@ -141,8 +141,9 @@ def backends_used(spec: Experiment) -> dict[str, dict[str, str]]:
     owners = {(info.kind, info.name): info for info in backends()}
     used = [owners[chosen] for chosen in sorted(set(_chosen(spec)))]
     found = {f"{i.kind}.{i.name}": {"distribution": i.distribution, "version": i.version} for i in used}
-    if owner := chat_format_owner(spec.model.chat_format):
-        found[f"chat-format.{spec.model.chat_format}"] = {"distribution": owner[0], "version": owner[1]}
+    written = spec.model.chat_format
+    if written != "auto" and (owner := chat_format_owner(written)):
+        found[f"chat-format.{written}"] = {"distribution": owner[0], "version": owner[1]}
     return found
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
-
-import platformdirs
 
 from ltrl.errors import Code, fail
 
@@ -42,7 +39,11 @@ def root(start: Path) -> Path:
 
 def config_dir() -> Path:
     """The user's own configuration directory; `LTRL_CONFIG_DIR` overrides it."""
-    return Path(os.environ.get("LTRL_CONFIG_DIR") or platformdirs.user_config_path("ltrl"))
+    if chosen := os.environ.get("LTRL_CONFIG_DIR"):
+        return Path(chosen)
+    import platformdirs
+
+    return platformdirs.user_config_path("ltrl")
 
 
 def cluster_file(name: str, project: Path) -> Path | None:
@@ -53,12 +54,15 @@ def cluster_file(name: str, project: Path) -> Path | None:
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
         return Path(name)
-    files = cluster_files(project)
-    if name in files:
-        return files[name]
+    if (own := _profiles(project) / f"{name}.yaml").is_file():
+        return own
+    if (users := config_dir() / "clusters" / f"{name}.yaml").is_file():
+        return users
     if name in BUILT_IN:
         return None
-    known = sorted({*BUILT_IN, *files})
+    import difflib
+
+    known = sorted({*BUILT_IN, *cluster_files(project)})
     close = difflib.get_close_matches(name, known, n=1)
     listed = ", ".join(f"`{n}`" for n in known)
     hint = (f"did you mean `{close[0]}`? " if close else "") + f"profiles here: {listed}"
@@ -67,8 +71,12 @@ def cluster_file(name: str, project: Path) -> Path | None:
 
 def cluster_files(project: Path) -> dict[str, Path]:
     """The files of all cluster profiles by name, sorted; the project's go before the user's."""
-    folders = (config_dir() / "clusters", project / "specs" / "clusters")
+    folders = (config_dir() / "clusters", _profiles(project))
     return dict(sorted({path.stem: path for folder in folders for path in folder.glob("*.yaml")}.items()))
+
+
+def _profiles(project: Path) -> Path:
+    return project / "specs" / "clusters"
 
 
 def write_cluster(path: Path, text: str, *, replace: bool = False) -> None:

@@ -12,7 +12,7 @@ from ltrl.backend import EngineSection, Grade, Model
 from ltrl.catalog import ModelCard
 from ltrl.errors import Code, Diagnostic, Position, fail, raise_if_any
 from ltrl.names import close_to
-from ltrl.scoring import chat_formats
+from ltrl.scoring import chat_formats, is_chat_format
 from ltrl.source import Document, Keys, walk
 from ltrl.spec import ClusterProfile, Experiment
 
@@ -104,7 +104,7 @@ def resolve(
     context = spec.model.context
     total = context.total or context.prompt + context.response
     chat_format = card.chat_format if spec.model.chat_format == "auto" else spec.model.chat_format
-    if chat_format not in chat_formats():
+    if not is_chat_format(chat_format):
         named = ", ".join(f"`{known}`" for known in ("auto", *chat_formats()))
         place = document.at(("model", "chat_format"))
         hint = close_to(chat_format, ("auto", *chat_formats())) or f"installed: {named}"

@@ -53,7 +53,8 @@ MAX_DEPTH = 64
 
 _FLATTER = "a spec has some four levels"
 _LINE_END = re.compile(r"\r\n?|\n")
-_FORBIDDEN = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PLAIN_ASCII = re.compile(r"[\t\r\n\x20-\x7e]*")
+_FORBIDDEN = r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 """What YAML forbids, and the line ends that only its older version had: they would shift every line number."""
 _DEEP = re.compile(rf"\n {{{MAX_DEPTH // 2}}}|(?:[-?]\s+){{{MAX_DEPTH // 2}}}")
 """Block nesting that may be too deep: a far indented line, or many dashes in a row."""
@@ -243,9 +244,11 @@ def written_out(what: str, where: Position) -> Diagnostic:
 
 
 def _check_characters(source: Source) -> None:
-    mistakes = []
+    if _PLAIN_ASCII.fullmatch(source.text):  # `_FORBIDDEN` takes longer to compile than a spec to read
+        return
+    forbidden, mistakes = re.compile(_FORBIDDEN), []
     for number, line in enumerate(source.lines, 1):
-        if found := _FORBIDDEN.search(line):
+        if found := forbidden.search(line):
             name = unicodedata.name(found[0], "a control character").lower()
             message = f"the character U+{ord(found[0]):04X} ({name}) is not allowed in YAML"
             at = Position(source, number, found.start() + 1)

@@ -73,7 +73,6 @@ def check(
 ) -> None:
     """Check files without writing anything. Exit status: 0 good (warnings allowed), 1 mistakes, 2 wrong usage."""
     from ltrl.cli import show
-    from ltrl.cli.show import review
     from ltrl.compile import check as mistakes_of
 
     if as_json + as_sarif + as_github > 1:
@@ -88,8 +87,12 @@ def check(
     if as_json:
         show.json_(show.diagnostics_json(found))
     elif as_sarif:
+        from ltrl.cli.show import review
+
         show.json_(review.sarif(list(found)))
     elif as_github:
+        from ltrl.cli.show import review
+
         review.github(found)
     elif found:
         show.diagnostics(found)

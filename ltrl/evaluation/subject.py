@@ -11,7 +11,7 @@ from ltrl.errors import Code, Diagnostic, LtrlError, fail
 from ltrl.evaluation.spec import Endpoint, EvalSection, Evaluation, Subject
 from ltrl.names import close_to
 from ltrl.parse import parse, wrong_kind
-from ltrl.scoring import chat_formats
+from ltrl.scoring import chat_formats, is_chat_format
 from ltrl.source import Document
 from ltrl.spec import Experiment
 
@@ -101,7 +101,7 @@ def _chat_format(model: Subject, document: Document, path: Path) -> str:
             )
             raise LtrlError(told) from None
         return card.chat_format
-    if model.chat_format not in chat_formats():
+    if not is_chat_format(model.chat_format):
         named = ", ".join(f"`{known}`" for known in ("auto", *chat_formats()))
         hint = close_to(model.chat_format, ("auto", *chat_formats())) or f"installed: {named}"
         raise fail(Code.INVALID_VALUE, f"unknown chat format `{model.chat_format}`", where, hint=hint)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from ltrl import deferred
 from ltrl.scoring.group import GroupKind, Payments, advantages, group_kind, group_rewards, payments
 from ltrl.scoring.judged import EntityReward, JudgedReward, Text, entity_recall, score_responses, scored_text, zeroed
-from ltrl.scoring.response import CHAT_FORMATS, ChatFormat, chat_format, chat_format_owner, chat_formats, parse_response
+from ltrl.scoring.response import (
+    CHAT_FORMATS,
+    ChatFormat,
+    chat_format,
+    chat_format_owner,
+    chat_formats,
+    is_chat_format,
+    parse_response,
+)
 from ltrl.scoring.score import (
     Hit,
     JudgeRequest,
@@ -67,6 +75,7 @@ __all__ = [
     "entity_recall",
     "group_kind",
     "group_rewards",
+    "is_chat_format",
     "is_findable",
     "matcher",
     "normalize",

@@ -9,7 +9,15 @@ from importlib import metadata
 from ltrl.errors import Code, fail
 from ltrl.scoring.score import Response, Status
 
-__all__ = ["CHAT_FORMATS", "ChatFormat", "chat_format", "chat_format_owner", "chat_formats", "parse_response"]
+__all__ = [
+    "CHAT_FORMATS",
+    "ChatFormat",
+    "chat_format",
+    "chat_format_owner",
+    "chat_formats",
+    "is_chat_format",
+    "parse_response",
+]
 
 CHAT_FORMATS = "ltrl.chat_formats"
 """Entry-point group in which a distribution publishes a `ChatFormat` under its name."""
@@ -73,6 +81,11 @@ def chat_format(name: str) -> ChatFormat:
     return found
 
 
+def is_chat_format(name: str) -> bool:
+    """Whether there is a chat format of that name; asks plugins only about names that are not ltrl's own."""
+    return any(own.name == name for own in BUILT_IN) or name in chat_formats()
+
+
 def chat_formats() -> tuple[str, ...]:
     """Names of all chat formats, sorted; imports no plugin."""
     plugins = (entry.name for entry in metadata.entry_points(group=CHAT_FORMATS))
@@ -81,6 +94,8 @@ def chat_formats() -> tuple[str, ...]:
 
 def chat_format_owner(name: str) -> tuple[str, str] | None:
     """Distribution and version of the plugin that publishes a chat format; None for ltrl's own."""
+    if any(own.name == name for own in BUILT_IN):
+        return None
     for entry in metadata.entry_points(group=CHAT_FORMATS):
         if entry.name == name and entry.dist is not None:
             return entry.dist.name, entry.dist.version

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ltrl.backend import EngineCheck, EngineKey, EngineSection, Stage
-from ltrl.reward_stage import reward_server
+from ltrl.backend import EngineSection, Stage
 from ltrl_backends.nemo_rl.container import CONTAINER
 from ltrl_backends.nemo_rl.options import NemoRLOptions
 
 if TYPE_CHECKING:
-    from ltrl.backend import Imported, Importing
+    from ltrl.backend import EngineCheck, EngineKey, Imported, Importing
     from ltrl.errors import Diagnostic
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
@@ -76,6 +75,7 @@ class NemoRL:
 
     def keys(self, resolved: Resolved, layout: Layout | None) -> Iterable[EngineKey]:
         """Every key of NeMo-RL's configuration with the field that it comes from."""
+        from ltrl.backend import EngineKey
         from ltrl_backends.nemo_rl.config import settings
 
         return (EngineKey(s.key, s.value, s.field, s.why) for s in settings(resolved, layout))
@@ -134,6 +134,8 @@ class NemoRL:
 
     def stages(self, plan: Plan) -> tuple[Stage, ...]:
         """The start model in Megatron's form, rewards beside the training, the trained model in Hugging Face's form."""
+        from ltrl.reward_stage import reward_server
+
         convert = ("python", "-m", "ltrl_backends.nemo_rl.convert", f"../../bundle/{CONFIG}")
         export = ("python", "-m", "ltrl_backends.nemo_rl.export", "../../checkpoints", "model")
         return (
