@@ -65,6 +65,8 @@ class Live:
         self.stages: tuple[tuple[str, State], ...] = ()
         """Other stages of the run and how they do."""
         self.is_gone = False
+        self.trouble = ""
+        """Why its figures cannot be read."""
         self._events = Tail(run.path / "events.jsonl")
         self._observed: tuple[Attempt, ...] | None = None
         """Attempts that the status was made from."""
@@ -85,7 +87,10 @@ class Live:
         self.is_gone = not state.is_run(self.run.path)
         if self.is_gone:
             return False
-        is_new = self.reader.update(limit=limit)
+        try:
+            is_new, self.trouble = self.reader.update(limit=limit), ""
+        except LtrlError as error:
+            is_new, self.trouble = False, error.diagnostics[0].message
         self._draw()
         had = self.status.state
         if is_new or self.run.attempts != self._observed or self.run.latest is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,20 @@ def test_response_metrics_leave_the_unjudged_out_of_means() -> None:
     assert values["rubric"] == 0.375
     assert (values["group/all_one"], values["group/all_zero"], values["group/mixed"]) == (0.0, 0.5, 0.5)
     assert (values["truncation_rate"], values["ill_formed_rate"], values["unjudged_rate"]) == (0.25, 0.0, 0.25)
+
+
+def test_sources_of_samples_are_told_apart() -> None:
+    one, other = scored(1.0, 1.0, 1.0), scored(0.0, 0.5, 0.0)
+    other = replace(other, sample=replace(other.sample, source="mrcr"))
+    values = response_metrics([one, one, other, other], group_size=2)
+    told = {name: value for name, value in values.items() if name.startswith("source/")}
+    assert {name: told[name] for name in told if "mrcr" in name} == {
+        "source/mrcr/reward": 0.0,
+        "source/mrcr/outcome": 0.0,
+        "source/mrcr/rubric": 0.5,
+    }
+    assert len(told) == 6
+    assert not any(name.startswith("source/") for name in response_metrics([one, one], group_size=2))
 
 
 def test_validation_figures_are_named_by_set_and_in_all() -> None:

@@ -231,6 +231,22 @@ def test_accuracy_of_nothing_is_not_a_number() -> None:
     assert found["unjudged_rate"] == 1.0
 
 
+def test_sources_of_samples_are_told_apart() -> None:
+    made, one = groups(2), batch((1.0, 0.5), (0.0, 0.5), (1.0, 0.0), (UNJUDGED, 0.0), uids="aabb")
+    for row, info in enumerate(one["extra_env_info"]):
+        info["source"] = "longqa" if row < 2 else "mrcr"
+    made.transform(one)
+    told = {name: value for name, value in made.metrics.items() if name.startswith("source/")}
+    assert told == {
+        "source/longqa/rubric": 0.5,
+        "source/longqa/reward": pytest.approx(0.5),
+        "source/longqa/outcome": 0.5,
+        "source/mrcr/rubric": 0.0,
+        "source/mrcr/reward": pytest.approx(0.7),
+        "source/mrcr/outcome": 1.0,
+    }
+
+
 def test_one_line_a_step_and_one_a_validation(tmp_path: Path) -> None:
     passed: list[tuple[str, int]] = []
     inner = SimpleNamespace(log_metrics=lambda _, step, prefix, **__: passed.append((prefix, step)), closed="yes")

@@ -14,6 +14,7 @@ from ltrl.backend import KINDS, Grade, Model, backends, load
 from ltrl.dataset.model import Dataset
 from ltrl.evaluation.spec import Evaluation
 from ltrl.fields import of_model
+from ltrl.metrics import FIGURES
 from ltrl.pages import pages_markdown
 from ltrl.schema import schema
 from ltrl.spec import ClusterProfile, Experiment
@@ -35,7 +36,9 @@ def pages() -> dict[str, str]:
         "errors.md": pages_markdown(),
         "checks.md": checks.checks_markdown(),
         "fidelity.md": fidelity.fidelity_markdown(),
-        "following-runs.md": _filled("following-runs.md", states=_states(), signatures=_signatures()),
+        "following-runs.md": _filled(
+            "following-runs.md", states=_states(), figures=_figures(), signatures=_signatures()
+        ),
     }
 
 
@@ -57,6 +60,14 @@ def _states() -> list[str]:
             name = assigned.targets[0].id  # type: ignore[attr-defined]
             words = ", ".join(f"`{word}`" for word, state in slurm.STATES.items() if state == name) or "-"
             lines.append(f"| `{name}` | {said.value.value} | {words} |")
+    return lines
+
+
+def _figures() -> list[str]:
+    lines = ["| figure | in words | unit | tags of the engines | which is |", "|---|---|---|---|---|"]
+    for name, figure in FIGURES.items():
+        tags = ", ".join(f"`{tag}`" for tag in figure.tags) or "-"
+        lines.append(f"| `{name}` | {figure.title} | {figure.unit or '-'} | {tags} | {figure.meaning} |")
     return lines
 
 

@@ -157,7 +157,7 @@ class Reader:
             (measured if known[0] else trained)[known[1]] = value
         if trained:
             self._take_trained(start, step, trained)
-        if measured and not self._is_lost(start, step):
+        if measured and not self.is_lost(start, step):
             self.metrics.validation.put(step, measured, start=start.number)
 
     def _take_trained(self, start: Start, step: int, values: Mapping[str, float]) -> None:
@@ -168,10 +168,10 @@ class Reader:
         start.last_step = max(step, start.last_step or 0)
         if start.times and (time := start.times.pop(step, None)) is not None:
             values = {**values, "time": time}
-        if not self._is_lost(start, step):
+        if not self.is_lost(start, step):
             self.metrics.train.put(step, values, start=start.number)
 
-    def _is_lost(self, start: Start, step: int) -> bool:
+    def is_lost(self, start: Start, step: int) -> bool:
         """Whether a later start began before this step was done, or a rollback went behind it."""
         if any(start.number <= back.start and step > back.step for back in self._rollbacks):
             return True
@@ -193,7 +193,7 @@ class Reader:
                         self._take_time(start, step, time)
 
     def _take_time(self, start: Start, step: int, time: float) -> None:
-        if step in self.metrics.train and not self._is_lost(start, step):
+        if step in self.metrics.train and not self.is_lost(start, step):
             self.metrics.train.put(step, {"time": time}, start=start.number)
         else:  # the step's line is still being written
             start.times[step] = time

@@ -6,36 +6,23 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ltrl import bundle as bundles
-from ltrl import excerpts, metrics, state
+from ltrl import checkpoints, excerpts, state
 from ltrl.bundle import Bundle
 from ltrl.errors import LtrlError
 from ltrl.excerpts import Excerpt
-from ltrl.metrics import Metrics
+from ltrl.metrics import Metrics, Reader
 from ltrl.state import Event, Run
 
-__all__ = ["Checkpoint", "Story", "Values", "chosen", "story"]
+__all__ = ["Story", "Values", "chosen", "story"]
 
 HEAD, TAIL = 1_000, 4_000
 """Characters of a response that a page shows: its beginning, and its end, where the answer is."""
 
 Values = list[tuple[str, str, str]]
 """Field, value as JSON, and where it is from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A complete checkpoint on the disk."""
-
-    step: int
-    path: Path
-    num_bytes: int
-    written: str | None
-    figures: dict[str, float]
-    """Validation figures that it was saved with."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +35,15 @@ class Story:
     """None when it is gone or was edited."""
     spec: Values
     events: tuple[Event, ...]
-    checkpoints: tuple[Checkpoint, ...]
+    checkpoints: tuple[checkpoints.Entry, ...]
     excerpts: tuple[Excerpt, ...]
-    """In the order they were written; those of steps that a resume went back over are left out."""
+    """In the order they were written; those of steps that a resume or a rollback went back over are left out."""
 
 
 def story(run: Run) -> Story:
     """Reads a run; an unreadable part of it is an empty one."""
-    measured = metrics.read(run.path)
+    reader = Reader(run.path)
+    reader.update()
     found: Bundle | None = None
     values: Values = []
     with suppress(LtrlError):
@@ -63,12 +51,12 @@ def story(run: Run) -> Story:
         values = list(_values(found))
     return Story(
         run=run,
-        metrics=measured,
+        metrics=reader.metrics,
         bundle=found,
         spec=values,
         events=state.events(run.path),
-        checkpoints=tuple(_checkpoints(run.path)),
-        excerpts=tuple(_excerpts(measured)),
+        checkpoints=checkpoints.scan(run.path / "checkpoints", fingerprint=run.fingerprint),
+        excerpts=tuple(_excerpts(reader)),
     )
 
 
@@ -144,28 +132,8 @@ def _values(found: Bundle) -> Iterator[tuple[str, str, str]]:
             yield path, json.dumps(value, ensure_ascii=False), origin
 
 
-def _checkpoints(run: Path) -> Iterator[Checkpoint]:
-    for step, path in sorted(state.checkpoints(run).items()):
-        info: dict[str, Any] = {}
-        size = 0
-        with suppress(OSError, ValueError):
-            info = json.loads((path / "training_info.json").read_bytes())
-            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        figures = {
-            name[4:]: float(value)
-            for name, value in info.items()
-            if name.startswith("val:") and isinstance(value, int | float)
-        }
-        yield Checkpoint(step, path, size, state.written(path / "training_info.json"), figures)
-
-
-def _excerpts(measured: Metrics) -> Iterator[Excerpt]:
-    starts = sorted(measured.starts.values(), key=lambda start: start.number)
-    for start in starts:
-        later = [s.first_step for s in starts if s.number > start.number and s.first_step is not None]
-        lost = min(later, default=None)
-        yield from _until(excerpts.read(start.path / excerpts.NAME), lost)
-
-
-def _until(found: Iterable[Excerpt], lost: int | None) -> Iterator[Excerpt]:
-    return (one for one in found if lost is None or one.step < lost)
+def _excerpts(reader: Reader) -> Iterator[Excerpt]:
+    for start in sorted(reader.metrics.starts.values(), key=lambda start: start.number):
+        for one in excerpts.read(start.path / excerpts.NAME):
+            if not reader.is_lost(start, one.step):
+                yield one

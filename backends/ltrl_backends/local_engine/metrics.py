@@ -91,6 +91,20 @@ def response_metrics(scored: Sequence[Scored], *, group_size: int) -> Values:
     }
     for name in sorted({name for s in scored for name in s.score.parts}):
         values[name] = _mean(s.score.parts.get(name) for s in scored)
+    return values | _by_source(scored)
+
+
+def _by_source(scored: Sequence[Scored]) -> Values:
+    """Figures of each source of samples; none where there is but one."""
+    values: Values = {}
+    sources = sorted({s.sample.source for s in scored})
+    for source in sources if len(sources) > 1 else ():
+        mine = [s for s in scored if s.sample.source == source]
+        values |= {
+            f"source/{source}/reward": _mean(s.reward for s in mine),
+            f"source/{source}/outcome": _mean(s.score.outcome for s in mine),
+            f"source/{source}/rubric": fmean(s.score.rubric for s in mine),
+        }
     return values
 
 

@@ -71,6 +71,7 @@ def _row(sample: Sample, task_name: str) -> Row:
             "label": sample.label,
             "rubrics": list(sample.rubrics),
             "dataset_name": sample.dataset_name,
+            "source": sample.source,
             "aliases": {entity: list(names) for entity, names in sample.aliases.items()},
         },
     }

@@ -153,7 +153,20 @@ class Groups:
             values["outcome"] = fmean(judged)
         if "truncated" in batch:
             values["truncation_rate"] = float(torch.as_tensor(batch["truncated"]).float().mean())
-        return values
+        return values | _by_source([str(info.get("source", "")) for info in batch["extra_env_info"]], scores, rewards)
+
+
+def _by_source(sources: Sequence[str], scores: Sequence[Score], rewards: Sequence[float | None]) -> dict[str, float]:
+    """Figures of each source of samples; none where there is but one."""
+    values = {}
+    for source in sorted(set(sources)) if len(set(sources)) > 1 else ():
+        rows = [(s, r) for s, r, own in zip(scores, rewards, sources, strict=True) if own == source]
+        values[f"source/{source}/rubric"] = fmean(s.rubric for s, _ in rows)
+        if paid := [reward for _, reward in rows if reward is not None]:
+            values[f"source/{source}/reward"] = fmean(paid)
+        if judged := [s.outcome for s, _ in rows if s.outcome is not None]:
+            values[f"source/{source}/outcome"] = fmean(judged)
+    return values
 
 
 def _excerpt(info: Mapping[str, Any], log: Sequence[Mapping[str, Any]], score: Score, reward: float | None) -> Excerpt:

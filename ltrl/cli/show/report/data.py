@@ -57,7 +57,7 @@ def _run(story: Story) -> dict[str, Any]:
             for source, found in measured.sources().items()
         },
         "starts": starts[1:],
-        "checkpoints": [checkpoint.step for checkpoint in story.checkpoints],
+        "checkpoints": [entry.step for entry in story.checkpoints if entry.is_complete],
         "validation": _validation(measured.validation),
     }
 

@@ -9,6 +9,8 @@
 
   const charts = []; // what makes each chart again, for another colour scheme
 
+  const mark = (step, height, line) => ({ type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: height, line });
+
   function layout(unit, more) {
     const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
     return {
@@ -18,9 +20,9 @@
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left" }, showlegend: true,
       xaxis: { ...axis, title: { text: "step", standoff: 4 } },
       yaxis: { ...axis, rangemode: "tozero", tickformat: unit === "share" ? ".3~%" : undefined },
-      shapes: data.runs.flatMap((run, number) => run.starts.map((step) => ({
-        type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: 1,
-        line: { color: runColour(number), width: 1, dash: "dot" } }))),
+      shapes: data.runs.flatMap((run, number) => [
+        ...run.starts.map((step) => mark(step, 1, { color: runColour(number), width: 1, dash: "dot" })),
+        ...run.checkpoints.map((step) => mark(step, 0.03, { color: runColour(number), width: 2 }))]),
       ...more,
     };
   }
@@ -105,6 +107,7 @@
     const thinned = Math.max(...data.runs.map((run) => run.neighbours));
     const said = [`Bold: mean of the last ${WINDOW} steps; thin: each ${thinned > 1 ? `mean of ${thinned} steps` : "step"}.`];
     if (data.runs.some((run) => run.starts.length)) said.push("Dotted: a later start of the driver, after a resume.");
+    if (data.runs.some((run) => run.checkpoints.length)) said.push("Ticks at the foot: checkpoints that are still there.");
     document.getElementById("about-curves").textContent = data.runs.some((run) => run.steps.length) ? said.join(" ") : "No step was measured.";
     if (!alone) ["reward", "outcome", "rubric"].forEach(overlay);
     for (const run of data.runs) parts(run, "reward and its parts", ["reward", "outcome", "rubric"], "");

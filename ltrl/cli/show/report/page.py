@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,9 @@ from ltrl.cli.show.status import clock
 from ltrl.errors import Code, fail
 
 if TYPE_CHECKING:
+    from ltrl.checkpoints import Entry
     from ltrl.diff import Diff
-    from ltrl.report.story import Checkpoint, Story
+    from ltrl.report.story import Story
 
 __all__ = ["page"]
 
@@ -146,7 +148,8 @@ def _history(story: Story, *, is_alone: bool) -> Iterator[str]:
     if not is_alone:
         yield f"<h3>{_text(run.id)}</h3>"
     yield _opened("Checkpoints", str(len(story.checkpoints)), is_open=bool(story.checkpoints) and is_alone)
-    yield _table(("step", "saved", "size", "validation"), [_checkpoint(one) for one in story.checkpoints])
+    names = ("step", "", "saved", "size", "validation", "what is wrong")
+    yield _table(names, [_checkpoint(one) for one in story.checkpoints])
     yield "</details>"
     yield _opened("Attempts", str(len(run.attempts)), is_open=is_alone)
     yield _table(
@@ -166,9 +169,10 @@ def _history(story: Story, *, is_alone: bool) -> Iterator[str]:
     yield "</details>"
 
 
-def _checkpoint(one: Checkpoint) -> tuple[str, ...]:
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in one.figures.items())
-    return str(one.step), clock(one.written), _bytes(one.num_bytes), figures or "-"
+def _checkpoint(one: Entry) -> tuple[str, ...]:
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in one.validation.items())
+    saved = datetime.fromtimestamp(one.written, UTC).isoformat() if one.written else None
+    return str(one.step), one.condition, clock(saved), _bytes(one.bytes), figures or "-", "; ".join(one.problems)
 
 
 def _run(story: Story, *, is_alone: bool) -> Iterator[str]:

@@ -179,6 +179,8 @@ def _progress(live: Live, width: int, *, ascii_: bool) -> Text:
 def _alarm(live: Live) -> str:
     if live.is_gone:
         return "its directory is gone: this is what was seen last"
+    if live.trouble:
+        return live.trouble
     if stall := live.stall:
         usual = f"a step takes {_seconds(stall.usual_seconds)}" if stall.usual_seconds else "no step yet"
         return f"stalled: nothing for {duration(stall.seconds)}, {usual}"
