@@ -47,6 +47,7 @@ docs: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/cli.py
 	$(BIN)/python benchmarks/diff.py
+	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/server.py

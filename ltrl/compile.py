@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ltrl import catalog, plan, profile, project, source
 from ltrl.backend import DataSection, create
 from ltrl.errors import Code, Diagnostic, LtrlError, Position, Source, fail, raise_if_any
+from ltrl.eval_stage import CONFIG, EVAL, eval_config
 from ltrl.parse import parse, wrong_kind
 from ltrl.resolve import Resolved, origins, resolve
 from ltrl.source import Document
@@ -328,6 +329,8 @@ def _files(planned: plan.Plan, home: Path) -> tuple[tuple[plan.Artifact, ...], p
 
     engine = create(planned.resolved.engine)
     files = [*engine.artifacts(planned), *render.scripts(planned)]
+    if any(stage.name == EVAL for stage in planned.stages):
+        files.append(plan.Artifact(CONFIG, eval_config(planned.resolved)))
     if planned.launch.payload:
         used = {info["distribution"] for info in bundle.backends_used(planned.resolved.spec).values()}
         archive, warnings = _packed(frozenset(used), engine.provided)

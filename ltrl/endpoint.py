@@ -17,6 +17,8 @@ __all__ = ["Completion", "Endpoint", "Patience", "Refused", "Unanswered"]
 
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _LONGEST_REPLY_BYTES = 4_000_000
+_POOL = 32
+"""Connections of one client: httpx looks at all of them for each request."""
 
 
 class Unanswered(Exception):
@@ -76,12 +78,18 @@ class Endpoint:
         self._httpx = httpx
         self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
         self._patience = patience
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            trust_env=self._url.host not in ("127.0.0.1", "::1", "localhost"),  # no proxy leads to this machine
-            timeout=None,  # a try has one deadline for everything
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        )
+        in_each = -(-connections // -(-connections // _POOL))
+        clients = [
+            httpx.AsyncClient(
+                headers=headers,
+                trust_env=self._url.host not in ("127.0.0.1", "::1", "localhost"),  # no proxy leads to this machine
+                timeout=None,  # a try has one deadline for everything
+                limits=httpx.Limits(max_connections=in_each, max_keepalive_connections=in_each),
+            )
+            for _ in range(-(-connections // in_each))
+        ]
+        self._clients = clients
+        self._free = [client for client in clients for _ in range(in_each)]
         self._closing = asyncio.Event()
 
     async def complete(self, body: Mapping[str, Any] | bytes) -> Completion:
@@ -110,7 +118,8 @@ class Endpoint:
     async def close(self) -> None:
         """Gives up what is waiting for a retry and closes the connections."""
         self._closing.set()
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def _is_closed_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -119,8 +128,9 @@ class Endpoint:
 
     async def _try(self, body: bytes) -> Completion:
         content = bytearray()
+        client = self._free.pop() if self._free else self._clients[0]  # more callers than connections wait there
         try:
-            async with self._client.stream("POST", self._url, content=body) as response:
+            async with client.stream("POST", self._url, content=body) as response:
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > _LONGEST_REPLY_BYTES:
@@ -131,6 +141,8 @@ class Endpoint:
             if not self._closing.is_set():
                 raise
             raise Unanswered("the endpoint was closed") from error
+        finally:
+            self._free.append(client)
         if response.status_code != 200:
             said = f"HTTP {response.status_code}: {_excerpt(content)}"
             if response.status_code in _TRANSIENT:

@@ -10,6 +10,7 @@ from typing import Any
 from ltrl import memory
 from ltrl.backend import Stage, create
 from ltrl.errors import Code, Diagnostic, fail, raise_if_any
+from ltrl.eval_stage import eval_stage
 from ltrl.memory import Layout, MemoryEstimate
 from ltrl.resolve import Resolved
 from ltrl.stages import TRAIN
@@ -214,7 +215,8 @@ def plan(resolved: Resolved) -> Plan:
     layout, estimate = _layout(resolved)
     warnings = (*found, *_tightness(resolved, layout, estimate))
     draft = Plan(resolved, layout, _batches(resolved), estimate, _launch(resolved, ()), warnings)
-    stages = _stages(resolved, getattr(engine, "stages", lambda _: ())(draft))
+    offered = (*getattr(engine, "stages", lambda _: ())(draft), eval_stage(resolved))
+    stages = _stages(resolved, tuple(stage for stage in offered if stage))
     return replace(draft, launch=_launch(resolved, engine.command(draft)), stages=stages)
 
 

@@ -83,6 +83,8 @@ def _shaped(cluster: ClusterProfile, stage: Stage) -> ClusterProfile:
         if stage.partition:
             request["partition"] = stage.partition
         shape["slurm"] = (cluster.slurm or _no_request()).model_copy(update=request)
+    if stage.image and cluster.container:
+        shape["container"] = cluster.container.model_copy(update={"image": stage.image})
     return cluster.model_copy(update=shape)
 
 

@@ -146,6 +146,8 @@ class Stage:
     """Memory of each machine (`16G`), which it then shares with other jobs; None asks for what the profile asks for."""
     partition: str | None = None
     """Partition of the cluster; None takes that of the profile, which is where one is named."""
+    image: str | None = None
+    """Image of its container; None takes that of the profile, which also says whether there is a container."""
 
 
 class EngineBackend(Protocol):

@@ -71,7 +71,7 @@ def run(
 
     found = measurement(spec, overlays=overlay or (), sets=set_ or ())
     if model is not None:
-        found = dataclasses.replace(found, base=model, revision=None)
+        found = dataclasses.replace(found, base=model, revision=None, served_as=None)
     where = out or Path("evals") / found.name
     with as_in_a_job(root(spec.parent)), ends_well(), views.progress(found.name) as advance:
         samples = measure(found, where, on_progress=advance)

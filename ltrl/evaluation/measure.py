@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ltrl.evaluation.asking import Target
@@ -12,12 +13,33 @@ from ltrl.evaluation.lengths import Lengths
 from ltrl.evaluation.results import Sample
 from ltrl.evaluation.run import Progress, evaluate
 from ltrl.evaluation.serving import served
-from ltrl.evaluation.subject import Measurement
+from ltrl.evaluation.spec import Endpoint, EvalSection
 from ltrl.evaluation.weights import identity
 
-__all__ = ["measure"]
+__all__ = ["Measurement", "measure"]
 
 SERVER_LOG = "server.log"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything an evaluation needs."""
+
+    name: str
+    section: EvalSection
+    base: str
+    """The model: a directory, or a Hugging Face id."""
+    revision: str | None
+    prompt: int
+    """Longest prompt, in tokens."""
+    response: int
+    total: int
+    chat_format: str
+    """Never `auto`."""
+    endpoint: Endpoint | None = None
+    """Where it is served already."""
+    served_as: str | None = None
+    """What requests and results call it; by default what the endpoint calls it, or `base`."""
 
 
 def measure(found: Measurement, out: Path, *, on_progress: Progress = lambda *_: None) -> list[Sample]:
@@ -46,14 +68,14 @@ def measure(found: Measurement, out: Path, *, on_progress: Progress = lambda *_:
 @contextmanager
 def _target(found: Measurement, base: str, out: Path) -> Iterator[Target]:
     section, endpoint = found.section, found.endpoint
-    name = (endpoint and endpoint.model) or found.base
+    name = (endpoint and endpoint.model) or found.served_as or found.base
     whose = identity(Path(base)) if Path(base).is_dir() else f"{base}@{found.revision or ''}"
 
     def target(url: str, key: str | None = None) -> Target:
         return Target(
             base_url=url,
             model=name,
-            identity=whose if name == found.base else f"{whose} as {name}",
+            identity=f"{whose} as {endpoint.model}" if endpoint and endpoint.model else whose,
             sampling=section.sampling,
             requests=section.requests,
             response=found.response,

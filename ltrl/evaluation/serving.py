@@ -32,7 +32,7 @@ def command(model: str, serve: Serve, *, name: str, revision: str | None, total:
     if serve.engine == "local":
         start = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
         return [sys.executable, "-c", start, "serve", "model", model, "--name", name, "--port", str(port)]
-    words = ["vllm", "serve", model, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    words = [*serve.program, "serve", model, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
     words += ["--tensor-parallel-size", str(serve.tensor), "--max-model-len", str(total)]
     words += ["--gpu-memory-utilization", f"{serve.gpu_memory:g}"]
     if revision is not None:

@@ -84,6 +84,11 @@ class Serve(Model):
     """GPUs of one server: its tensor parallel size, and what a job asks for."""
     gpu_memory: Annotated[Share, Relaunch] = 0.9
     """Share of a GPU's memory that it may take."""
+    program: Annotated[Annotated[tuple[str, ...], Field(min_length=1)], Relaunch] = ("vllm",)
+    """What is typed for `vllm`; in NeMo-RL's image `[uv, run, --extra, vllm, vllm]`."""
+    image: Annotated[str | None, Relaunch] = None
+    """Image of the job's container in place of the cluster profile's: `vllm/vllm-openai:v0.11.0`. Without a container
+    in the profile there is none."""
     options: Annotated[tuple[str, ...], Relaunch] = ()
     """Further options of `vllm serve`: `[--enable-expert-parallel]`."""
     startup_minutes: Annotated[Positive, Relaunch] = 30.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
 from pathlib import Path
 
 from ltrl import catalog, project, source
 from ltrl.errors import Code, Diagnostic, LtrlError, fail
+from ltrl.evaluation.measure import Measurement
 from ltrl.evaluation.spec import Endpoint, EvalSection, Evaluation, Subject
 from ltrl.names import close_to
 from ltrl.parse import parse, wrong_kind
@@ -15,25 +15,7 @@ from ltrl.scoring import chat_formats, is_chat_format
 from ltrl.source import Document
 from ltrl.spec import Experiment
 
-__all__ = ["Measurement", "evaluation", "measurement", "of_experiment"]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Everything an evaluation needs."""
-
-    name: str
-    section: EvalSection
-    base: str
-    """The model: a directory, or a Hugging Face id."""
-    revision: str | None
-    prompt: int
-    """Longest prompt, in tokens."""
-    response: int
-    total: int
-    chat_format: str
-    """Never `auto`."""
-    endpoint: Endpoint | None
+__all__ = ["evaluation", "measurement", "of_experiment"]
 
 
 def measurement(spec: Path, *, sets: typing.Sequence[str] = (), overlays: typing.Sequence[Path] = ()) -> Measurement:

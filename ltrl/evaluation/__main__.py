@@ -1,0 +1,63 @@
+"""`python -m ltrl.evaluation CONFIG MODEL OUT`: the stage `eval`, which serves an exported model and measures it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltrl.errors import LtrlError
+from ltrl.evaluation.ending import ends_well
+from ltrl.evaluation.measure import Measurement, measure
+from ltrl.evaluation.spec import EvalSection
+from ltrl.evaluation.summary import summaries
+from ltrl.evaluation.weights import model_directory
+
+__all__ = ["main"]
+
+_LINE_ANSWERS = 100
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluates; 1 for what a person can mend."""
+    config, model, out = map(Path, arguments)
+    try:
+        with ends_well():
+            directory = model_directory(model.resolve())
+            found = _measurement(json.loads(config.read_bytes()), directory)
+            samples = measure(found, out, on_progress=_tell)
+    except LtrlError as error:
+        sys.stderr.write("".join(f"error[{d.code}]: {d.message}\n" for d in error.diagnostics))
+        return 1
+    for one in summaries(samples):
+        if one.score is not None:
+            low, high = 100 * one.score.low, 100 * one.score.high
+            sys.stdout.write(f"{one.name}: {100 * one.score.value:.1f} ({low:.1f} to {high:.1f})\n")
+    sys.stdout.write(f"results: {out.absolute()}\n")
+    return 0
+
+
+def _measurement(config: dict[str, object], directory: Path) -> Measurement:
+    """What the file of the bundle says, of a model; its name says which export it is."""
+    step = f"-{directory.name}" if directory.name.startswith("step_") else ""
+    return Measurement(
+        name=str(config["name"]),
+        section=EvalSection.model_validate_json(json.dumps(config["eval"])),
+        base=str(directory),
+        revision=None,
+        prompt=int(str(config["prompt"])),
+        response=int(str(config["response"])),
+        total=int(str(config["total"])),
+        chat_format=str(config["chat_format"]),
+        served_as=f"{config['name']}{step}",
+    )
+
+
+def _tell(done: int, total: int | None) -> None:
+    if done % _LINE_ANSWERS == 0 or done == total:
+        sys.stderr.write(f"{done:,}{f' of {total:,}' if total else ''} answers\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
