@@ -116,14 +116,19 @@ def compile_bundle(
     sets: Sequence[str] = (),
     out: Path | None = None,
     replace: bool = False,
+    remember: bool = True,
 ) -> tuple[bundle.Bundle, plan.Plan, bool]:
-    """The bundle of a spec, its plan, and whether it was written now; by default in `build/<name>` here."""
+    """The bundle of a spec, its plan, and whether it was written now; by default in `build/<name>` here.
+
+    `remember` makes it the bundle that `ltrl submit` takes where none is named.
+    """
     from ltrl import bundle
 
     planned = prepare(spec, cluster=cluster, overlays=overlays, sets=sets)
     files, planned = _files(planned, project.root(spec.parent))
     made, is_new = bundle.write(files, out or Path("build") / planned.name, replace=replace)
-    project.remember_bundle(made.path)
+    if remember:
+        project.remember_bundle(made.path)
     return made, planned, is_new
 
 

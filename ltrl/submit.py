@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "check_turns",
     "held",
     "is_service",
+    "launch_again",
     "launch_stage",
     "make_request",
     "prepare_run",
@@ -175,6 +176,24 @@ def launch_stage(bundle: Bundle, *, project: Path, run_dir: Path, stage: str) ->
         run = prepare_run(bundle, asked)
         state.Index().add(run.path)
         return _launched(state.add_attempt(run, attempt_of(asked)), asked)
+
+
+def launch_again(
+    bundle: Bundle, *, project: Path, run_dir: Path, stage: str, files: Mapping[str, Mapping[str, object]]
+) -> Run:
+    """Launches a stage whatever became of the training and of the stage before; `files` go into the attempt's
+    directory, as JSON. Returns the stage's run; raises LtrlError while the stage has a job.
+    """
+    with held(run_dir, fresh=False):
+        for run in jobs.observe(stage_runs(run_dir, [stage])):
+            _check_resume(bundle, run)
+        asked = make_request(bundle, project, run_dir, stage)
+        run = prepare_run(bundle, asked)
+        state.Index().add(run.path)
+        run = state.add_attempt(run, attempt_of(asked))
+        for name, content in files.items():
+            state.write_json(run.attempt_dir(asked.attempt) / name, content)
+        return _launched(run, asked)
 
 
 def stages_of(bundle: Bundle) -> tuple[str, ...]:

@@ -1,10 +1,8 @@
 """Stages of a run: which there are, what they get, and the exports of the built-in engines."""
 
 import json
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from launching import SPECS, make_bundle, make_plan
@@ -12,7 +10,7 @@ from launching import SPECS, make_bundle, make_plan
 from ltrl import compile, plan, render
 from ltrl.backend import Stage
 from ltrl.errors import Code, LtrlError
-from ltrl_backends.nemo_rl.export import command, main, newest_checkpoint
+from ltrl_backends.nemo_rl.export import main
 
 
 def planned(stages, *sets, cluster=None, spec="quickstart.yaml"):
@@ -100,21 +98,6 @@ def test_a_stage_is_a_plugins_own():
     spec = planned(["train"]).resolved
     spec = spec.__class__(**{**vars(spec), "spec": spec.spec.model_copy(update={"stages": ("train", "anything")})})
     assert [s.name for s in plan._stages(spec, (Stage("anything", ("x",)),))] == ["anything"]
-
-
-def test_the_newest_complete_checkpoint_goes_to_nemo_rls_converter(tmp_path):
-    for step, is_complete in {8: True, 10: True, 12: False}.items():
-        weights = tmp_path / f"step_{step}" / "policy" / "weights" / "iter_0000000"
-        weights.mkdir(parents=True)
-        if is_complete:
-            (tmp_path / f"step_{step}" / "training_info.json").write_text("{}")
-    (tmp_path / "tmp_step_14").mkdir()
-    newest = newest_checkpoint(tmp_path)
-    assert shlex.join(command(newest, Path("/out"), nemo_rl=Path("/opt/nemo-rl"))) == (
-        "uv run --extra mcore --directory=/opt/nemo-rl python examples/converters/convert_megatron_to_hf.py "
-        f"--config={tmp_path}/step_10/config.yaml "
-        f"--megatron-ckpt-path={tmp_path}/step_10/policy/weights/iter_0000000 --hf-ckpt-path=/out/step_10"
-    )
 
 
 def test_nothing_to_export_is_said(tmp_path, capsys, monkeypatch):

@@ -54,14 +54,14 @@ from ltrl.backend.sections import (
 if TYPE_CHECKING:
     from ltrl.backend.explaining import EngineCheck, EngineKey, Explains
     from ltrl.backend.importing import Fidelity, Imported, Importing, ImportRow, Imports
-    from ltrl.backend.serving import ModelServer, Serves
+    from ltrl.backend.serving import Exports, ModelServer, Serves
 else:
     __getattr__ = deferred.names(
         __name__,
         {
             "explaining": ("EngineCheck", "EngineKey", "Explains"),
             "importing": ("Fidelity", "ImportRow", "Imported", "Importing", "Imports"),
-            "serving": ("ModelServer", "Serves"),
+            "serving": ("Exports", "ModelServer", "Serves"),
         },
     )
 
@@ -83,6 +83,7 @@ __all__ = [
     "EngineKey",
     "EngineSection",
     "Explains",
+    "Exports",
     "Fidelity",
     "Grade",
     "ImportRow",

@@ -1,13 +1,17 @@
-"""Serving the models that an engine trained."""
+"""What becomes of the models that an engine trained: served, or exported for others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-__all__ = ["ModelServer", "Serves"]
+if TYPE_CHECKING:
+    from ltrl.checkpoints import Entry
+    from ltrl.exported import Origin
+
+__all__ = ["Exports", "ModelServer", "Serves"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +40,17 @@ class Serves(Protocol):
     def serve(model: Path, settings: ModelServer, *, on_listening: Callable[[str], None]) -> None:
         """Serves one of its checkpoints or a Hugging Face model directory until it is told to end; `on_listening` is
         told the URL. Raises LtrlError for what can be known before.
+        """
+        ...
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """What an engine may offer beside, for `ltrl export` without a job; otherwise its stage `export` does it."""
+
+    @staticmethod
+    def export(checkpoint: Entry, out: Path, made_of: Origin) -> None:
+        """Puts the model of a checkpoint into a Hugging Face directory, whole or not at all; see `ltrl.exported.finish`
+        for what belongs into it. Raises LtrlError.
         """
         ...

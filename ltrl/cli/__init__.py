@@ -35,6 +35,7 @@ COMMANDS = {
     "rollback": "checkpoints",
     "fork": "checkpoints",
     "prune": "checkpoints",
+    "export": "export",
     "compare": "sweeps",
     "why": "runs",
     "reindex": "runs",

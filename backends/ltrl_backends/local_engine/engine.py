@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ltrl.backend import ModelServer
+    from ltrl.checkpoints import Entry
+    from ltrl.exported import Origin
     from ltrl.memory import EngineSettings, Layout
     from ltrl.plan import Artifact, Plan
     from ltrl.resolve import Resolved
@@ -99,11 +101,18 @@ class LocalEngine:
 
     def stages(self, plan: Plan) -> tuple[Stage, ...]:
         """Rewards beside the training, and the export of the trained model; there is nothing to convert."""
-        files = (f"../../bundle/{CONFIG}", "../../checkpoints", "model")
+        files = ("../../checkpoints", "model")
         return (
             reward_server(plan),
             Stage("export", ("python", "-m", "ltrl_backends.local_engine.export", *files), minutes=10),
         )
+
+    @staticmethod
+    def export(checkpoint: Entry, out: Path, made_of: Origin) -> None:
+        """Puts the model of a checkpoint into a directory."""
+        from ltrl_backends.local_engine.export import export
+
+        export(checkpoint, out, made_of)
 
     @staticmethod
     def serve(model: Path, settings: ModelServer, *, on_listening: Callable[[str], None]) -> None:

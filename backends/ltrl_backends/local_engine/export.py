@@ -1,4 +1,4 @@
-"""`python -m ltrl_backends.local_engine.export CONFIG CHECKPOINTS OUT`: the trained model, for others to load.
+"""`python -m ltrl_backends.local_engine.export CHECKPOINTS OUT`: the trained model, for others to load.
 
 The weights of a checkpoint are in Hugging Face form already, beside what only a resume needs; a model directory has the
 tokenizer beside them instead.
@@ -6,14 +6,15 @@ tokenizer beside them instead.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ltrl.checkpoints import Entry, newest_usable
 from ltrl.errors import Code, LtrlError, fail
-from ltrl_backends.local_engine.checkpoints import Checkpoints
-from ltrl_backends.local_engine.settings import read_settings
+from ltrl.exported import Origin, finish, origin
 from ltrl_backends.local_engine.storage import sync_tree, writing
 
 __all__ = ["export", "main"]
@@ -22,32 +23,36 @@ MODEL = ("config.json", "generation_config.json", "*.safetensors", "*.safetensor
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exports; 1 for what a person can mend."""
-    config, checkpoints, out = map(Path, arguments)
+    """Exports the newest checkpoint; 1 for what a person can mend."""
+    checkpoints, out = map(Path, arguments)
     try:
-        step = export(Checkpoints(checkpoints, read_settings(config).checkpoint), out)
+        newest = newest_usable(checkpoints)
+        if newest is None:
+            raise fail(Code.BAD_CHECKPOINT, f"`{checkpoints}` has no complete checkpoint")
+        run = Path(os.path.abspath(checkpoints)).parent
+        made_of = origin(run, newest, project=Path(os.environ.get("LTRL_PROJECT_DIR", ".")))
+        export(newest, out, made_of)
     except LtrlError as error:
         sys.stderr.write("".join(f"error[{d.code}]: {d.message}\n" for d in error.diagnostics))
         return 1
-    sys.stdout.write(f"step {step}: {out.absolute()}\n")
+    sys.stdout.write(f"step {newest.step}: {out.absolute()}\n")
     return 0
 
 
-def export(checkpoints: Checkpoints, out: Path) -> int:
-    """Puts the model of the newest checkpoint into a directory, whole or not at all; returns its step."""
-    newest = checkpoints.latest()
-    if newest is None:
-        raise fail(Code.BAD_CHECKPOINT, f"`{checkpoints.directory}` has no complete checkpoint")
+def export(checkpoint: Entry, out: Path, made_of: Origin) -> None:
+    """Puts the model of a checkpoint into a directory, whole or not at all; what was there before is replaced."""
+    policy = checkpoint.directory / "policy"
     draft = out.with_name(f".{out.name}.unfinished")
     with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(newest.weights.with_name("tokenizer"), draft)
-        for path in (path for pattern in MODEL for path in newest.weights.glob(pattern)):
+        draft.mkdir()
+        for path in (path for pattern in MODEL for path in (policy / "weights").glob(pattern)):
             shutil.copy2(path, draft)
+        finish(draft, made_of, tokenizer=policy / "tokenizer")
         sync_tree(draft)
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)
-    return newest.step
 
 
 if __name__ == "__main__":
