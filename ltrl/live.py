@@ -74,8 +74,12 @@ class Live:
         """Tokens a second at each step."""
         self._log_seen: tuple[Path, int, int] | None = None
         self._is_caught_up = False
-        self._moved = time.monotonic() - _age(run)
-        """When something happened last."""
+        self._began = _began(run)
+        """When the newest attempt did."""
+        self._moved = time.monotonic()
+        """When the job gave a sign of life last."""
+        self._stepped: float | None = None
+        """When the newest attempt finished a step last; None before its first."""
 
     @property
     def metrics(self) -> Metrics:
@@ -91,15 +95,12 @@ class Live:
             is_new, self.trouble = self.reader.update(limit=limit), ""
         except LtrlError as error:
             is_new, self.trouble = False, error.diagnostics[0].message
-        self._draw()
-        had = self.status.state
+        has_stepped = self._draw()
         if is_new or self.run.attempts != self._observed or self.run.latest is None:
             self.status = runs.row_of(self.run)
             self._observed = self.run.attempts
         said = self._read_events() | self._read_log()
-        if is_new or said or had is not self.status.state:
-            # what was written before anybody watched is as old as its file says
-            self._moved = time.monotonic() - (0.0 if self._is_caught_up else _age(self.run))
+        self._note_signs(has_stepped=has_stepped, has_moved=is_new or said)
         self._is_caught_up |= not is_new
         return is_new or said
 
@@ -137,15 +138,34 @@ class Live:
         if self.status.state is not State.RUNNING:
             return None
         steps = [s for s in self.metrics.figure("seconds")[-2 * WINDOW :] if not math.isnan(s)]
-        allowed = max(60.0, SLOWEST * max(steps)) if steps else SILENT_S
-        quiet = time.monotonic() - self._moved
-        return Stall(quiet, sum(steps) / len(steps) if steps else 0.0) if quiet > allowed else None
+        if self._stepped is None:  # it starts, which takes as long as the model is large
+            quiet, allowed = time.monotonic() - self._moved, SILENT_S
+        else:
+            quiet, allowed = time.monotonic() - self._stepped, max(60.0, SLOWEST * max(steps, default=0.0))
+        usual = sum(steps) / len(steps) if steps and self._stepped is not None else 0.0
+        return Stall(quiet, usual) if quiet > allowed else None
 
-    def _draw(self) -> None:
+    def _note_signs(self, *, has_stepped: bool, has_moved: bool) -> None:
+        """Keeps when the job moved. What was written before anybody watched is as old as its file says."""
+        now = time.monotonic()
+        if (began := _began(self.run)) != self._began:
+            self._began, self._stepped, self._moved = began, None, now
+        if not self._is_caught_up:
+            stepped, moved = _signs(self.run)
+            self._stepped = None if stepped is None else now - stepped
+            self._moved = now - moved
+            return
+        if has_stepped:
+            self._stepped = now
+        if has_moved:
+            self._moved = now
+
+    def _draw(self) -> bool:
+        """Takes new steps into the curves; whether there were any."""
         table = self.metrics.train
         changed = table.changed_from
         if changed is None:
-            return
+            return False
         table.changed_from = None
         for name, curve in self.curves.items():
             if name == "tokens_per_second":
@@ -155,6 +175,7 @@ class Live:
                 curve.update(self._rates, changed)
             else:
                 curve.update(self.metrics.figure(name), changed)
+        return True
 
     def _read_events(self) -> bool:
         had = self._events.offset
@@ -225,12 +246,24 @@ class Observer(threading.Thread):
         self._enough.set()
 
 
-def _age(run: Run) -> float:
-    """Seconds since a run was last seen to move; 0 when its clock is ahead of ours."""
-    times = [run.latest.started or run.latest.created] if run.latest else [run.created]
-    for path in run.path.glob("logs/exp_*/metrics.jsonl"):
-        times += [written] if (written := state.written(path)) else []
-    return max(0.0, state.seconds_since(max(times)))
+def _began(run: Run) -> str:
+    """When the newest attempt of a run began, or was made."""
+    return (run.latest.started or run.latest.created) if run.latest else run.created
+
+
+def _signs(run: Run) -> tuple[float | None, float]:
+    """Seconds since the newest attempt finished a step, and since any sign of it; 0 when its clock is ahead of ours."""
+    began = _began(run)
+    steps = [time for path in run.path.glob("logs/exp_*/metrics.jsonl") if (time := state.written(path))]
+    stepped = max((time for time in steps if time >= began), default=None)
+    logged: list[str] = []
+    with suppress(LtrlError):
+        logged = [time for log in logs.log_files(run) if (time := state.written(log.path))]
+    moved = max([began, *steps, *logged])
+    return (
+        None if stepped is None else max(0.0, state.seconds_since(stepped)),
+        max(0.0, state.seconds_since(moved)),
+    )
 
 
 def _plain(line: str) -> str:

@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from launching import make_bundle, stand_in
 from test_runs import cli, make_run, write_metrics
 
+from ltrl import state
 from ltrl import submit as launcher
 from ltrl.cli.show.watch.chart import bounds, chart, number, spark
 from ltrl.cli.show.watch.frame import frame, headline
@@ -140,6 +142,40 @@ def test_a_run_that_stands_still_is_said_to(tmp_path):
     ahead = time.time() + 3600  # a clock that jumped
     os.utime(path, (ahead, ahead))
     assert updated(run).stall is None
+
+
+def test_logs_and_gpus_do_not_hide_that_no_step_is_done(tmp_path):
+    run = full_run(tmp_path / "r", final=State.RUNNING)
+    long_ago = time.time() - 3600
+    os.utime(run.path / "logs/exp_001/metrics.jsonl", (long_ago, long_ago))
+    live = updated(run)
+    with (run.attempt_dir(1) / "stdout.log").open("a") as file:
+        file.write("still waiting for a node\n")
+    assert live.update()
+    assert live.stall is not None
+
+
+def test_an_attempt_that_starts_may_be_silent_for_longer_than_a_step(tmp_path):
+    run = full_run(tmp_path / "r", final=State.RUNNING)
+    begun = datetime.now(UTC) - timedelta(minutes=10)
+    state.change_attempt(run, 1, started=begun.isoformat(timespec="milliseconds"))
+    for path in (run.path / "logs/exp_001/metrics.jsonl", run.attempt_dir(1) / "stdout.log"):
+        os.utime(path, (begun.timestamp() - 60, begun.timestamp() - 60))  # of the attempt before
+    assert updated(state.read_run(run.path)).stall is None
+    begun -= timedelta(minutes=30)
+    state.change_attempt(run, 1, started=begun.isoformat(timespec="milliseconds"))
+    for path in (run.path / "logs/exp_001/metrics.jsonl", run.attempt_dir(1) / "stdout.log"):
+        os.utime(path, (begun.timestamp() - 60, begun.timestamp() - 60))
+    assert " stalled: nothing for 40 min 00 s, no step yet" in text(updated(state.read_run(run.path)))
+
+
+def test_a_damaged_record_of_rollbacks_is_said_and_ends_nothing(tmp_path):
+    run = full_run(tmp_path / "r")
+    live = updated(run)
+    (run.path / "rollbacks.json").write_text("[{")
+    live.update()
+    assert "is damaged" in text(live, width=250)[2]
+    assert live.metrics.last_step == 81
 
 
 def test_what_was_seen_stays_when_the_directory_goes(tmp_path):

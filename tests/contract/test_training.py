@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from loopback_judge import loopback_judge
 
+from ltrl import excerpts
 from ltrl.backend import create, load
 from ltrl.compile import compile_bundle, prepare
 from ltrl.scoring import Score, ScoreRequest, advantages, parse_response
@@ -192,6 +194,17 @@ def test_each_validation_set_is_measured_at_its_steps(whole_run: Path, tell: Cal
         rows = lines(logs / f"val_data_step{line['step']}.jsonl")
         assert len(rows) == 160
         assert fmean(plain(row["rewards"]) for row in rows) == pytest.approx(line["validation/accuracy"])
+
+
+def test_responses_are_kept_for_people_with_what_was_asked_and_how_they_were_scored(whole_run: Path) -> None:
+    kept = list(excerpts.read(whole_run / "logs" / "exp_001" / excerpts.NAME))
+    validated = Counter(one.step for one in kept if one.split == "validation")
+    assert validated == {step: excerpts.PER_VALIDATION for step in (0, 12, 24)}
+    trained_on = Counter(one.step for one in kept if one.split == "train")
+    assert set(trained_on) == set(range(1, 25))
+    assert max(trained_on.values()) <= excerpts.PER_STEP
+    assert all(one.sample and one.question and one.label and one.rubrics and one.response for one in kept)
+    assert {one.set for one in kept if one.split == "validation"} >= {"chains"}
 
 
 def test_checkpoints_are_complete_and_tell_their_step(whole_run: Path) -> None:
