@@ -101,7 +101,10 @@ def test_pyxis_gets_its_options_and_the_tasks_get_the_environment(slurm, tmp_pat
     code = f"import os; print(*map(os.environ.get, {names}), sep=chr(10))"
     container = {"runtime": "pyxis", "image": "nvcr.io#nvidia/nemo-rl:v0.7.0", "mounts": ["/usr:/usr:ro"]}
     environment = {"TOLD": "a $b"}
-    run = start(tmp_path, command=[sys.executable, "-c", code], container=container, environment=environment)
+    setup = [f"PATH={Path(sys.executable).parent}:$PATH"]  # a real image has ltrl for this engine
+    run = start(
+        tmp_path, command=[sys.executable, "-c", code], container=container, environment=environment, setup=setup
+    )
     finished(run)
     assert (run.attempt_dir(1) / "stdout.log").read_text().splitlines() == [
         "nvcr.io#nvidia/nemo-rl:v0.7.0",
