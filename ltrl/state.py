@@ -342,6 +342,12 @@ def locked(run: Path) -> Iterator[None]:
     """Holds a run for one process; raises LtrlError with code RUN_BUSY when another holds it."""
     try:
         handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError as error:
+        if owner := _other_owner(run):
+            message = f"`{run.name}` is a run of {owner}, who alone can change it"
+            hint = "`ltrl submit --fresh` starts one of your own beside it"
+            raise fail(Code.UNWRITABLE, message, hint=hint) from None
+        raise unwritable(error, run) from None
     except OSError as error:
         raise unwritable(error, run) from None
     try:
@@ -355,6 +361,18 @@ def locked(run: Path) -> Iterator[None]:
         ) from None
     finally:
         os.close(handle)
+
+
+def _other_owner(path: Path) -> str | None:
+    """Who a directory belongs to; None when that is us, or unknown."""
+    import pwd
+
+    with suppress(OSError):
+        owner = path.stat().st_uid
+        with suppress(KeyError):
+            return f"`{pwd.getpwuid(owner).pw_name}`" if owner != os.geteuid() else None
+        return f"the user {owner}"
+    return None
 
 
 def unwritable(error: OSError, path: Path) -> LtrlError:
