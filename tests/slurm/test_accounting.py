@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ pytestmark = [
     ),
 ]
 HERE = Path(__file__).parent
+PATIENCE_S = 600.0
 
 CONFIGURATION = "PreemptType=preempt/partition_prio;PreemptMode=CANCEL;PartitionName=urgent Nodes=ALL PriorityTier=9"
 
@@ -42,6 +41,7 @@ class Cluster:
     prefix: Path
     clients: Path
     has_accounting: bool
+    first_id: int = 1
 
     def call(self, *words: str) -> str:
         """What a command on the cluster prints."""
@@ -50,8 +50,24 @@ class Cluster:
     def up(self) -> None:
         """Starts it, or what is not running of it."""
         accounting = "acct=dbd" if self.has_accounting else "acct=none"
-        words = [HERE / "up.sh", self.prefix, "nodes=4", "gpus=8", "netns=1", accounting, f"extra={CONFIGURATION}"]
+        words = [
+            HERE / "up.sh",
+            self.prefix,
+            "nodes=4",
+            "gpus=8",
+            "netns=1",
+            accounting,
+            f"extra={CONFIGURATION};FirstJobId={self.first_id}",
+        ]
         subprocess.run(["bash", *words], check=True, capture_output=True)
+
+    def forget(self) -> None:
+        """Makes slurmctld forget all jobs, as it does some minutes after their end (MinJobAge)."""
+        with self.without_controller():
+            for path in (self.prefix / "spool" / "ctld").glob("job_state*"):
+                path.unlink()
+            self.first_id = 1000  # or ids that the accounting knows would come again
+        until(lambda: not self.call("squeue", "--noheader", "--states=all").strip(), PATIENCE_S)
 
     @contextmanager
     def without_controller(self) -> Iterator[None]:
@@ -59,7 +75,10 @@ class Cluster:
         file = self.prefix / "run" / "slurmctld.pid"
         pid = int(file.read_text())
         os.kill(pid, 15)
-        until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes(), 30)
+        until(
+            lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes(),
+            PATIENCE_S,
+        )
         file.unlink()
         try:
             yield
@@ -107,7 +126,7 @@ def row(run: Run) -> runs.Status:
     return runs.status(state.read_run(run.path))
 
 
-def in_state(run: Run, wanted: State, seconds: float = 60.0) -> runs.Status:
+def in_state(run: Run, wanted: State, seconds: float = PATIENCE_S) -> runs.Status:
     return until(lambda: (found := row(run)).state is wanted and found, seconds)
 
 
@@ -120,7 +139,6 @@ def copies(found: dict[State, Run], directory: Path) -> dict[State, Run]:
     return made
 
 
-@pytest.mark.faults
 def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluster, tmp_path):
     slow = start(cluster, tmp_path / "timeout", minutes=1)
     failed = start(cluster, tmp_path / "failed", "bash", "-c", "exit 7")
@@ -129,7 +147,7 @@ def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluste
     cancelled = start(cluster, tmp_path / "cancelled")
     done = start(cluster, tmp_path / "done", *stand_in())
     for run in (slow, lost, preempted):
-        until((run.attempt_dir(1) / "stdout.log").exists, 60)
+        until((run.attempt_dir(1) / "stdout.log").exists, PATIENCE_S)
     cluster.call("scancel", str(cancelled.latest.job_id))  # by someone else, not through ltrl
     urgent = start(cluster, tmp_path / "urgent", *stand_in(), partition="urgent", extra=["--nodelist=node3"])
     cluster.call("scontrol", "update", "NodeName=node2", "State=DOWN", "Reason=test")
@@ -141,7 +159,7 @@ def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluste
         State.CANCELLED: cancelled,
         State.COMPLETED: done,
     }
-    until(lambda: not cluster.call("squeue", "--noheader").strip(), 150)
+    until(lambda: not cluster.call("squeue", "--noheader").strip(), PATIENCE_S)
     unseen = copies(expected, tmp_path / "later")
     seen = {wanted: row(run).state for wanted, run in expected.items()}
     assert seen == {wanted: wanted for wanted in expected}
@@ -152,12 +170,10 @@ def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluste
     ] == ["walltime", "node-failure", "preemption", "cancelled"]
     timed_out = state.read_run(slow.path).latest
     assert timed_out.gpus == 8
-    assert 60 <= state.seconds_between(timed_out.started, timed_out.ended) < 120
-    assert 8 * 60 / 3600 <= row(slow).gpu_hours < 8 * 120 / 3600
-    file = cluster.prefix / "etc" / "slurm.conf"
-    file.write_text(re.sub("MinJobAge=.*", "MinJobAge=2", file.read_text()))
-    cluster.call("scontrol", "reconfigure")
-    until(lambda: not cluster.call("squeue", "--noheader", "--states=all").strip(), 150)
+    ran = state.seconds_between(timed_out.started, timed_out.ended)
+    assert ran >= 60
+    assert row(slow).gpu_hours == pytest.approx(8 * ran / 3600, rel=0.01)
+    cluster.forget()
     (cluster.prefix / "calls").write_text("")
     observed = {wanted: jobs.observe([run])[0].latest.state for wanted, run in unseen.items()}
     if cluster.has_accounting:
@@ -175,7 +191,7 @@ def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluste
 
 def test_a_controller_that_is_down_makes_no_run_finished(cluster, tmp_path):
     running = start(cluster, tmp_path / "a", *stand_in("--seconds", "10"))
-    until((running.attempt_dir(1) / "stdout.log").exists, 60)  # its step is there
+    until((running.attempt_dir(1) / "stdout.log").exists, PATIENCE_S)  # its step is there
     with cluster.without_controller():
         down = row(running)
         assert (down.state, "Unable to contact slurm controller" in down.reason) == (State.UNKNOWN, True)
@@ -189,7 +205,7 @@ def test_a_controller_that_is_down_makes_no_run_finished(cluster, tmp_path):
 def test_a_waiting_job_says_why_and_until_when_and_is_cancelled(cluster, tmp_path):
     nodes = [start(cluster, tmp_path / f"full{i}", minutes=5) for i in range(4)]
     waiting = start(cluster, tmp_path / "waiting")
-    held = until(lambda: (found := row(waiting)).expected_start and found, 90)
+    held = until(lambda: (found := row(waiting)).expected_start and found, PATIENCE_S)
     assert (held.state, held.reason in ("Resources", "Priority")) == (State.PENDING, True)
     assert evidence.explain(jobs.observe([waiting])[0]).waits is not None
     ahead = state.seconds_between(state.now(), held.expected_start)
@@ -207,7 +223,7 @@ def test_tasks_of_an_array_are_known_by_both_their_ids_and_the_array_s_mark(clus
     script.write_text('#!/bin/bash\nprintf \'%s\' "$SLURM_JOB_ID" >"$SLURM_ARRAY_TASK_ID"\nsleep 60\n')
     words = ("--parsable", "--array=0-3%2", "--comment=sweep", "--output=/dev/null", f"--chdir={tmp_path}")
     array = cluster.call("sbatch", *words, str(script)).strip()
-    until((tmp_path / "0").exists, 60)
+    until((tmp_path / "0").exists, PATIENCE_S)
     raw = until((tmp_path / "0").read_text)
     ids = [f"{array}_{i}" for i in range(4)]
     found = slurm.jobs([*ids, raw], clients=cluster.clients)
@@ -218,7 +234,7 @@ def test_tasks_of_an_array_are_known_by_both_their_ids_and_the_array_s_mark(clus
     assert (found[raw].id, found[ids[3]].reason) == (ids[0], "JobArrayTaskLimit")
     assert set(slurm.jobs([], ["sweep_0", "sweep_3"], clients=cluster.clients)) == {"sweep_0", "sweep_3"}
     slurm.cancel(ids[1:], clients=cluster.clients)
-    until(lambda: slurm.jobs([ids[3]], clients=cluster.clients)[ids[3]].state is State.CANCELLED, 60)
+    until(lambda: slurm.jobs([ids[3]], clients=cluster.clients)[ids[3]].state is State.CANCELLED, PATIENCE_S)
     slurm.cancel(ids, clients=cluster.clients)
     slurm.cancel(ids, clients=cluster.clients)  # once more is fine
     assert slurm.jobs(["999999"], clients=cluster.clients) == {}
@@ -239,11 +255,8 @@ def test_a_thousand_runs_cost_two_questions(cluster, tmp_path):
         state.add_attempt(made, over)
     runs.list_runs(tmp_path / "live")
     (cluster.prefix / "calls").write_text("")
-    began = time.perf_counter()
     rows = runs.list_runs(tmp_path / "live")
-    seconds = time.perf_counter() - began
     assert (cluster.prefix / "calls").read_text().split() == ["squeue", "sacct"]
     assert [r.state for r in rows].count(State.UNKNOWN) == 20
     assert (len(rows), rows[-1].state) == (1001, State.RUNNING)
-    assert seconds < 3  # the scheduler's own time is in it; benchmarks/status.py measures
     runs.cancel(running)
