@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test check unit slow faults contract docs bench clean
+.PHONY: demo test check unit slow contract docs bench clean
 
 demo: $(VENV)/.demo
 	@sh examples/demo.sh $(BIN)/ltrl
@@ -23,11 +23,7 @@ unit: $(VENV)/.test
 	$(BIN)/pytest -n auto -m "not training and not slurm and not contract"
 
 slow: $(VENV)/.test
-	$(BIN)/pytest -m "(training or slurm) and not faults"
-
-# Long runs on a real Slurm that lose nodes and reach time limits; their deadlines want a quiet machine.
-faults: $(VENV)/.test
-	$(BIN)/pytest -m faults
+	$(BIN)/pytest -m "training or slurm"
 
 # NeMo-RL's own code on a CPU, from a checkout of v0.7.0: tests/contract/README.md.
 contract:
