@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_corpus import project
+from small_corpus import pages, project, write_pages
 
 from ltrl.backend import load
 from ltrl.dataset.build import Built, build
@@ -252,3 +252,24 @@ def test_every_kind_of_stage_has_its_protocol() -> None:
                 kind, {"search": "bm25", "distractors": "random", "tokenizer": "words"}.get(kind, "")
             ),
         )
+
+
+def test_gold_documents_that_are_too_long_cost_their_candidate_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = project(tmp_path)
+    found = pages(60)
+    for page in found[:20]:  # and so every path over one of them
+        page["text"] += " Word" * 2000
+    write_pages(tmp_path / "corpus.jsonl", found)
+    made = built(spec, monkeypatch, "records=6")
+    lost = made.card["stages"]["samples"]
+    assert lost["good"] == 6
+    assert lost["lost"] == {"the gold documents are longer than a prompt": lost["tried"] - 6}
+    assert lost["tried"] > 6
+    ids = [Sample.from_json(json.loads(line), default_id="-").id for line in open_lines(made)]
+    assert ids == sorted(ids)
+
+
+def open_lines(made: Built) -> list[str]:
+    return (made.path / "data.jsonl").read_text().splitlines()

@@ -90,9 +90,7 @@ written = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_siz
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(found=st.lists(st.tuples(written, written), min_size=1, max_size=5), question=written)
-@example(
-    found=[("\u0301a", "\u0338b."), ("</", "/"), ("'s", "'ll\n\n\n  x"), ("1", "2"), ("\u200b", "\ufeff")], question="?"
-)
+@example(found=HOSTILE, question="?")
 def test_whole_has_the_tokens_of_its_pieces_whatever_the_texts_are(
     lengths: Lengths, found: list[tuple[str, str]], question: str
 ) -> None:

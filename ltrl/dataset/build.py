@@ -75,7 +75,7 @@ def build(dataset: Dataset, *, project: Path, workers: int, progress: Progress) 
     corpus = build_corpus(dataset, project=project, progress=progress)
     folder = home(dataset, project)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".lock", f"`{folder}`"):
+    with closing(corpus), locked(folder / ".lock", f"`{folder}`"):
         return _Build(dataset, corpus, folder, workers, progress).run()
 
 
@@ -116,6 +116,9 @@ class _Build:
         if (card := self._complete()) is not None:
             return Built(self.folder, card, is_new=False)
         with ExitStack() as stack:
+            for backend in (self.walker, self.writer, self.agent, self.search, self.judge):
+                if hasattr(backend, "close"):
+                    stack.callback(backend.close)
             stages = {name: self._stage(name, stack) for name in STAGES}
             accepted = self._accepted(stages)
             card = self._finish(stages, accepted)
@@ -157,9 +160,11 @@ class _Build:
             stages["questions"].run(numbers, lambda n: self._question(stages["walks"], n))
             numbers = [n for n in stages["questions"].good(numbers) if not self._is_doubled(stages["questions"], n)]
             stages["trajectories"].run(numbers, lambda n: self._trajectory(stages["questions"], n))
-            numbers = stages["trajectories"].good(numbers)[:missing]
-            stages["samples"].run(numbers, lambda n: self._sample(stages, assembler, n))
-            accepted += stages["samples"].good(numbers)
+            answered = stages["trajectories"].good(numbers)
+            while answered and (missing := self.dataset.records - len(accepted)):
+                numbers, answered = answered[:missing], answered[missing:]
+                stages["samples"].run(numbers, lambda n: self._sample(stages, assembler, n))
+                accepted += stages["samples"].good(numbers)
         return accepted
 
     def _assembler(self) -> Assembler:

@@ -46,6 +46,12 @@ class Corpus:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+
+    def close(self) -> None:
+        """Gives the connections of all threads back."""
+        while self._opened:
+            self._opened.pop().close()
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -56,6 +62,7 @@ class Corpus:
             )
             found.execute("PRAGMA cache_size = -32768")  # KiB, for each thread
             self._local.db = found
+            self._opened.append(found)
         return found
 
     @cached_property

@@ -124,6 +124,7 @@ class ModelAgent:
         self.name = options.model.model
         self._options = options
         self._chat = Chat(options.model)
+        self.close = self._chat.close
 
     def attempt(self, question: str, tools: Tools, random: Random) -> None:
         """Lets the model use the tools until it answers; what it does wrong it is told, and it may go on."""

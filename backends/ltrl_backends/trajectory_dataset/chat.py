@@ -80,6 +80,10 @@ class Chat:
         )
         self._url = options.base_url.rstrip("/") + "/chat/completions"
 
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._client.close()
+
     def ask(self, messages: Sequence[Mapping[str, Any]], valid: Callable[[str], T], *, seed: int) -> T | None:
         """What `valid` makes of a reply's text; it raises ValueError for one without the form asked for, which the
         model is then told. None when no reply had it. Raises LtrlError when the endpoint does not answer.

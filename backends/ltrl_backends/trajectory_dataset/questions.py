@@ -87,6 +87,7 @@ class WrittenQuestion:
         self.concurrency: int | None = options.model.concurrency
         self._options = options
         self._chat = Chat(options.model)
+        self.close = self._chat.close
         self._judge = create(options.judge)
 
     def write(self, path: Sequence[Page], random: Random) -> Draft:

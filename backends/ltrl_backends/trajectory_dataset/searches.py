@@ -69,6 +69,7 @@ class HttpSearch:
         self._options = options
         self._httpx = httpx
         self._client = httpx.Client(headers=headers, timeout=options.timeout_seconds)
+        self.close = self._client.close
 
     def search(self, query: str, limit: int, corpus: Corpus) -> Sequence[Page]:
         """What the engine found, in its order; what has no text is left out."""

@@ -48,6 +48,7 @@ class ChosenWalk:
     def __init__(self, options: Options) -> None:
         self.concurrency: int | None = options.model.concurrency
         self._chat = Chat(options.model)
+        self.close = self._chat.close
 
     def choose(self, path: Sequence[Page], candidates: Sequence[Candidate], random: Random) -> int:
         """The candidate with the number that the model says; the first where it says none in several tries."""

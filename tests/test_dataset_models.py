@@ -1,0 +1,370 @@
+"""Stages that ask a language model: a real endpoint that plays one, and misbehaves."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from threading import Thread
+from typing import Any
+
+import pytest
+from loopback_judge import Answer, LoopbackJudge, free_port, loopback_judge
+from small_corpus import pages, write_pages
+
+from ltrl.backend import load
+from ltrl.dataset.build import Built, build
+from ltrl.dataset.index import index
+from ltrl.dataset.kinds import Rejected
+from ltrl.dataset.messages import ACTIONS, trajectory
+from ltrl.dataset.model import Dataset
+from ltrl.dataset.page import Page
+from ltrl.dataset.progress import Progress
+from ltrl.dataset.question import accept
+from ltrl.errors import LtrlError
+from ltrl.samples import Sample
+from ltrl.trajectories import Answer as Answered
+from ltrl.trajectories import Cite, Open, Search
+
+QUIET = Progress(is_quiet=True)
+
+
+def said(text: str) -> Answer:
+    return Answer(text)
+
+
+def called(name: str, **given: Any) -> Answer:
+    function = {"name": name, "arguments": json.dumps(given)}
+    message = {"role": "assistant", "content": None, "tool_calls": [{"id": f"c-{name}", "function": function}]}
+    return Answer(body=json.dumps({"choices": [{"message": message}]}))
+
+
+def model(_: int, request: dict[str, Any]) -> Answer:
+    """A language model that chooses, writes and searches, from what it is asked alone."""
+    messages = request["messages"]
+    asked = messages[0]["content"]
+    if asked.startswith("You build a chain"):
+        return said('Let me think. {"choice": 2}' if "\n2. " in asked else '{"choice": 1}')
+    if asked.startswith("Below are "):
+        titles = re.findall(r"^Page \d+: (.*)$", asked, re.MULTILINE)
+        numbers = re.findall(r" (\w+ \w+) (\d+)\.$", asked, re.MULTILINE)
+        question = f"Which end has the chain of {' and '.join(words for words, _ in numbers)}?"
+        entities = [{"name": title, "aliases": ["the one"]} for title in titles[:-1]]
+        made = {"question": question, "answer": titles[-1], "entities": entities}
+        return said(f"<think>hm {{}}</think>\n```json\n{json.dumps(made)}\n```")
+    if asked.startswith("Answer in as few words"):
+        return said("I do not know")
+    question = messages[1]["content"]
+    tools = [m for m in messages if m["role"] == "tool"]
+    match len(tools):
+        case 0:
+            return called("search", query=question.rpartition(" and ")[2])
+        case 1:
+            return called("open", document=json.loads(tools[0]["content"])[0]["document"])
+        case 2:
+            return called("open", document=json.loads(tools[0]["content"])[1]["document"])
+        case 3:
+            return called("guess", text="a tool that there is not")
+        case 4:
+            return called("cite", documents=[json.loads(tools[0]["content"])[0]["document"]])
+    return called("answer", text=json.loads(tools[0]["content"])[0]["title"])
+
+
+def spec(folder: Path, base_url: str, **more: Any) -> Dataset:
+    write_pages(folder / "c.jsonl", pages(150))
+    endpoint = {"base_url": base_url, "model": "m", "backoff_seconds": 0.0, "concurrency": 4, "timeout_seconds": 10.0}
+    made = {
+        "kind": "dataset",
+        "name": "asked",
+        "records": 3,
+        "tokens": 1200,
+        "corpus": {"backend": "jsonl", "path": str(folder / "c.jsonl")},
+        "walk": {
+            "backend": "llm",
+            "model": endpoint,
+            "hops": 2,
+            "min_links": 2,
+            "min_characters": 9,
+            "paths_per_walk": 2,
+        },
+        "question": {"backend": "llm", "model": endpoint},
+        "agent": {"backend": "llm", "model": endpoint, "results": 20, "attempts": 2},
+        "tokenizer": "words",
+        **more,
+    }
+    return Dataset.model_validate_json(json.dumps(made))
+
+
+def built(folder: Path, dataset: Dataset) -> Built:
+    return build(dataset, project=folder, workers=2, progress=QUIET)
+
+
+def samples(found: Built) -> list[Sample]:
+    lines = (found.path / "data.jsonl").read_text().splitlines()
+    return [Sample.from_json(json.loads(line), default_id="-") for line in lines]
+
+
+def test_model_chooses_writes_and_searches(tmp_path: Path) -> None:
+    with loopback_judge(script=model) as endpoint:
+        found = samples(built(tmp_path, spec(tmp_path, endpoint.base_url)))
+    assert len(found) == 3
+    for sample in found:
+        assert sample.question.startswith("Which end has the chain of ")
+        assert set(sample.aliases) == set(sample.rubrics)
+        assert sample.trajectory is not None
+        assert sample.trajectory.agent == "m"
+        assert [type(step) for step in sample.trajectory.steps] == [Search, Open, Open, Cite, Answered]
+        assert len(sample.trajectory.retrieved) == 20
+    assert {p.tier for sample in found for p in sample.passages} == {"gold", "tier-1", "tier-2"}
+
+
+def test_endpoint_that_misbehaves_changes_nothing(tmp_path: Path) -> None:
+    def unreliable(number: int, request: dict[str, Any]) -> Answer:
+        match number % 9:
+            case 1:
+                return Answer(status=500, body="oops")
+            case 3:
+                return Answer(cut=5)
+            case 5:
+                return Answer(body="not json at all")
+            case 7:
+                return Answer(status=429, headers={"retry-after": "0"}, body="slow down")
+        return model(number, request)
+
+    with loopback_judge(script=model) as endpoint:
+        good = built(tmp_path / "a", spec(tmp_path / "a", endpoint.base_url))
+    with loopback_judge(script=unreliable) as endpoint:
+        same = built(tmp_path / "b", spec(tmp_path / "b", endpoint.base_url))
+    assert (same.path / "data.jsonl").read_bytes() == (good.path / "data.jsonl").read_bytes()
+
+
+def test_endpoint_that_dies_stops_the_build_which_goes_on_later(tmp_path: Path) -> None:
+    def dying(number: int, request: dict[str, Any]) -> Answer:
+        return model(number, request) if number < 25 else Answer(status=503, body="down")
+
+    port = free_port()
+    dataset = spec(tmp_path, f"http://127.0.0.1:{port}/v1")
+    with loopback_judge(script=dying, port=port) as endpoint:
+        with pytest.raises(LtrlError, match=r"gave no usable reply in 7 tries: HTTP 503: down") as caught:
+            built(tmp_path, dataset)
+        before = {json.dumps(request["messages"][0]) for request in endpoint.requests[:25]}
+    assert (
+        caught.value.diagnostics[0].hint
+        == "start the build again when the endpoint answers: it goes on where it stopped"
+    )
+    assert not (tmp_path / "data/asked/data.jsonl").exists()
+    with loopback_judge(script=model, port=port) as endpoint:
+        found = built(tmp_path, dataset)
+        again = [request["messages"][0]["content"] for request in endpoint.requests]
+    assert len(samples(found)) == 3
+    walked = [text for text in again if text.startswith("You build a chain")]
+    assert not walked, "walks were done"
+    assert before
+
+
+def test_reply_without_the_form_asked_for_is_asked_again_with_what_is_wrong() -> None:
+    replies = [
+        "no json",
+        '{"question": "q"}',
+        '{"question": "What?", "answer": "x", "entities": ["Alpha", {"name": "B"}]}',
+    ]
+    backend = load("question", "llm")
+    page = Page(1, "a", "Alpha", "text " * 50)
+    with loopback_judge(*map(said, [*replies, "dunno"])) as endpoint:
+        writer = backend(backend.Options(backend="llm", model=chat(endpoint)))
+        draft = writer.write([page, page], Random(1))
+        writer.close()
+        told = [request["messages"][-1]["content"] for request in endpoint.requests]
+    assert (draft.text, draft.answer, draft.entities) == ("What?", "x", ("Alpha", "B"))
+    assert told[1].startswith("This cannot be used: the reply is not a JSON object.")
+    assert told[2].startswith("This cannot be used: `answer` is not text.")
+
+
+def test_question_is_dropped_when_no_reply_has_the_form_or_the_model_knows_it() -> None:
+    backend = load("question", "llm")
+    good = '{"question": "What?", "answer": "x", "entities": ["Alpha"]}'
+    for replies, reason in ((["no"], "no question in the form"), ([good, "X."], "knows the answer")):
+        with loopback_judge(*map(said, replies)) as endpoint:
+            writer = backend(backend.Options(backend="llm", model=chat(endpoint)))
+            with pytest.raises(Rejected, match=reason):
+                writer.write([Page(1, "a", "Alpha", "text")], Random(1))
+            writer.close()
+
+
+def chat(endpoint: LoopbackJudge) -> Any:
+    from ltrl_backends.trajectory_dataset.chat import ChatOptions
+
+    return ChatOptions(base_url=endpoint.base_url, model="m", backoff_seconds=0.0)
+
+
+def test_refused_key_stops_at_once(tmp_path: Path) -> None:
+    with (
+        loopback_judge(Answer(status=401, body="bad key")) as endpoint,
+        pytest.raises(LtrlError, match="refuses: HTTP 401: bad key"),
+    ):
+        built(tmp_path, spec(tmp_path, endpoint.base_url))
+    assert len(endpoint.requests) <= 8
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "entities", "reason"),
+    [
+        ("What is Alpha?", "x", ("B",), "name of its path"),
+        ("It says first-letter, what is it?", "x", ("B",), "name of its path"),
+        ("What is the value?", "the value", ("B",), "name of its path"),
+        ("What?", "…", ("B",), "no letter or digit"),
+        ("What?", "x", ("!",), "no letter or digit"),
+        ("What?", "x", (), "lacks"),
+        ("W" * 5000, "x", ("B",), "too long"),
+    ],
+)
+def test_question_that_gives_something_away_is_none(
+    text: str, answer: str, entities: tuple[str, ...], reason: str
+) -> None:
+    from ltrl.dataset.kinds import Draft
+
+    section = load("question", "template").Options(backend="template")
+    path = [Page(1, "a", "Alpha", "t", ("First Letter",)), Page(2, "b", "Beta", "t")]
+    with pytest.raises(Rejected, match=reason):
+        accept(Draft(text, answer, entities), path, section, id="q")
+
+
+@contextmanager
+def search_engine(found: list[dict[str, Any]]) -> Iterator[str]:
+    """A search engine that knows some documents of the open web."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if self.path == "/search":
+                words = set(asked["query"].lower().split())
+                best = sorted(found, key=lambda d: -len(words & set(d["text"].lower().split())))
+                reply: Any = {"results": [{**d, "text": d["text"][:80]} for d in best[: asked["limit"]]]}
+            else:
+                reply = next((d for d in found if d["id"] == asked["id"]), None)
+            body = json.dumps(reply).encode()
+            self.send_response(200 if reply else 404)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_agent_searches_the_open_web_and_its_documents_become_distractors(tmp_path: Path) -> None:
+    web = [{"id": f"https://web/{p['id']}", "title": p["title"], "text": p["text"]} for p in pages(150)]
+    with search_engine(web) as url:
+        dataset = spec(
+            tmp_path,
+            "http://127.0.0.1:9/v1",
+            walk={"backend": "random", "hops": 2, "min_links": 2, "min_characters": 9},
+            question="template",
+            agent={"backend": "scripted", "results": 15, "search": {"backend": "http", "url": url}},
+        )
+        found = samples(built(tmp_path, dataset))
+    texts = {d["id"]: d["text"] for d in web}
+    for sample in found:
+        outside = [p for p in sample.passages if p.tier != "gold"]
+        assert outside
+        opened = set(sample.trajectory.opened) if sample.trajectory else set()
+        assert all(p.text == (texts[p.id] if p.id in opened else texts[p.id][:80].strip()) for p in outside)
+        gold = {p.title for p in sample.passages if p.tier == "gold"}
+        assert gold.isdisjoint(p.title for p in outside), "the same page elsewhere gives it away"
+
+
+LOG: dict[str, Any] = {
+    "id": "q1",
+    "model": "agent-7b",
+    "correct": True,
+    "messages": [
+        {"role": "system", "content": "search"},
+        {"role": "user", "content": [{"type": "text", "text": "Who?"}]},
+        {"role": "assistant", "tool_calls": [
+            {"id": "1", "function": {"name": "web_search", "arguments": '{"query": "who"}'}},
+            {"id": "2", "function": {"name": "visit", "arguments": '{"url": "https://a"}'}}]},
+        {"role": "tool", "tool_call_id": "1", "content": json.dumps(
+            {"results": [{"url": "https://a", "title": "A", "snippet": "s"}, {"url": "https://b"}]})},
+        {"role": "tool", "tool_call_id": "2", "content": "the whole of A"},
+        {"role": "assistant", "tool_calls": [
+            {"id": "3", "function": {"name": "finish", "arguments": {"answer": "Ada", "citations": ["https://a"]}}}]},
+    ],
+}  # fmt: skip
+
+
+def test_log_of_tool_calls_becomes_a_trajectory() -> None:
+    found, documents = trajectory(LOG)
+    assert found.steps == (
+        Search("who", ("https://a", "https://b")),
+        Open("https://a"),
+        Cite(("https://a",)),
+        Answered("Ada"),
+    )
+    assert (found.question_id, found.question, found.answer) == ("q1", "Who?", "Ada")
+    assert (found.is_correct, found.agent) == (True, "agent-7b")
+    assert documents == {"https://a": ("A", "the whole of A"), "https://b": ("https://b", "")}
+    plain = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada"}]
+    assert trajectory(plain, default_id="7")[0].steps == (Answered("Ada"),)
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ({}, "a log needs a list of messages"),
+        ([{"role": "assistant", "content": "x"}], "the log has no question"),
+        (
+            [{"role": "user", "content": "?"}, {"tool_calls": [{"function": {"name": "dig"}}]}],
+            "the tool `dig` is not known",
+        ),
+        ([{"role": "user", "content": "?"}, {"tool_calls": [{}]}], "a tool call has no `function`"),
+    ],
+)
+def test_log_that_is_none_says_why(log: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        trajectory(log, actions=ACTIONS)
+
+
+def test_imported_trajectories_and_own_questions_make_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import subprocess
+    import sys
+
+    found = pages(40)
+    asked = {"question": "Who?", "answer": "Ada", "entities": [found[0]["title"]], "path": [found[0]["title"], "p1"]}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(asked) + "\n")
+    (tmp_path / "logs.jsonl").write_text(json.dumps(LOG) + "\n")
+    code = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
+    words = ["data", "import", "logs.jsonl", "-o", "t.jsonl", "--documents", "d.jsonl"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "t.jsonl\n", "1 trajectories, 2 documents\n")
+    monkeypatch.setenv("LTRL_PROJECT_DIR", str(tmp_path))
+    dataset = spec(
+        tmp_path,
+        "http://127.0.0.1:9/v1",
+        records=1,
+        walk="random",
+        question="template",
+        questions_file="questions.jsonl",
+        agent={"backend": "file", "path": "t.jsonl", "documents": "d.jsonl"},
+    )
+    [sample] = samples(built(tmp_path, dataset))
+    assert (sample.label, sample.trajectory and sample.trajectory.agent) == ("Ada", "agent-7b")
+    assert [p.id for p in sample.passages if p.tier == "gold"] in (["p0", "p1"], ["p1", "p0"])
+    section = load("corpus", "jsonl").Options(backend="jsonl", path=str(tmp_path / "c.jsonl"))
+    assert index(section, tmp_path / "data/corpora", QUIET).num_pages == 150
