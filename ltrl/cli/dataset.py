@@ -28,6 +28,7 @@ def build(
     from ltrl import project, source
     from ltrl.cli import show
     from ltrl.compile import as_in_a_job
+    from ltrl.data import digest
     from ltrl.dataset.build import build as make
     from ltrl.dataset.model import Dataset
     from ltrl.dataset.progress import Progress
@@ -39,6 +40,10 @@ def build(
     with as_in_a_job(home):
         built = make(dataset, project=home, workers=workers, progress=Progress(is_quiet=quiet))
     records = built.path / "data.jsonl"
+    if digest.known(records) is None:
+        written = built.card["files"][records.name]
+        modified_ns = records.stat().st_mtime_ns
+        digest.record(records, digest.Digest(written["sha256"], written["bytes"], modified_ns, dataset.records))
     if as_json:
         show.json_({"path": str(records), "is_new": built.is_new, "card": built.card})
         return
