@@ -320,12 +320,8 @@ def data_digests(experiment: Experiment, home: Path) -> DataDigests:
             except LtrlError:  # what only the job needs may be missing here
                 continue
             if isinstance(backend, ReadsFiles):
-                found[field] = {_in_project(path, home): digest.known(path) for path in backend.files}
+                found[field] = {name: digest.known(path) for name, path in backend.files.items()}
     return found
-
-
-def _in_project(path: Path, home: Path) -> str:
-    return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
 
 
 def _files(planned: plan.Plan, home: Path) -> tuple[tuple[plan.Artifact, ...], plan.Plan]:

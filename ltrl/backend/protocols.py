@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -68,8 +68,8 @@ class JudgeBackend(Protocol):
 class ReadsFiles(Protocol):
     """What a data backend may offer beside: the files that its samples come from."""
 
-    files: tuple[Path, ...]
-    """In the order in which they are read; they need not exist on this machine."""
+    files: Mapping[str, Path]
+    """By the name that bundles give them, which knows no machine; they need not exist on this one."""
 
 
 class DataBackend(Protocol):

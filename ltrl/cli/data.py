@@ -81,13 +81,14 @@ def check(
         raise typer.BadParameter(wrong, param_hint="--allow")
     home = project.root(spec.parent if spec else Path())
     resolved = _resolved(spec, set_ or []) if spec else None
-    train, held_out = _files_of(resolved, home) if resolved else ((), {})
+    train, held_out = _files_of(resolved, home, given=bool(files)) if resolved else ((), {})
     files = files or list(train)
     counted = _counter(resolved, home, tokenizer)
     looks = Looks(
         counted,
         longest=resolved.lengths.prompt if resolved else None,
         policy=resolved.spec.data.train.overlong if resolved else "skip",
+        fields=getattr(resolved.spec.data.train, "fields", None) if resolved else None,
     )
     reading = shown.reading([*files, *held_out.values(), *(against or ())])
     with ThreadPoolExecutor(1) as hashing, reading as advance:
@@ -106,6 +107,40 @@ def check(
     shown.report(report, as_json=as_json)
     if report.num_errors:
         raise typer.Exit(1)
+
+
+@app.command()
+def fetch(
+    repo: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Data set: `THU-KEG/LongTraceRL`.")] = None,
+    file: Annotated[str, typer.Option("--file", metavar="PATH", help="The file in it.")] = "data.jsonl",
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="REV", help="Commit, tag or branch; by default the newest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Put it there, not into the hub's cache.")
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="Fetch what this experiment's `hf` sections name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch data from the Hugging Face hub, note its hash, and say the commit to write into a spec."""
+    from ltrl.cli.show import data as shown
+    from ltrl.data import hub
+
+    if (repo is None) == (spec is None):
+        raise typer.BadParameter("name a data set, or a spec with `--spec`")
+    if spec:
+        data = _resolved(spec, []).spec.data
+        wanted = {
+            (str(found["repo"]), str(found["file"]), str(found["revision"]))
+            for section in (data.train, *data.validation.values())
+            if section.backend == "hf" and (found := section.model_dump())
+        }
+        fetched = [hub.fetch(name, path, revision=commit, into=out) for name, path, commit in sorted(wanted)]
+    else:
+        fetched = [hub.fetch(str(repo), file, revision=revision, into=out)]
+    shown.fetched(fetched, as_json=as_json)
 
 
 @app.command("show")
@@ -192,8 +227,11 @@ def _resolved(spec: Path, sets: list[str]) -> Resolved:
     return resolved(spec, sets=sets)
 
 
-def _files_of(resolved: Resolved, home: Path) -> tuple[tuple[Path, ...], dict[str, Path]]:
-    """The files of a spec's training data, and those of its validation sets by name; raises where there are none."""
+def _files_of(resolved: Resolved, home: Path, *, given: bool) -> tuple[tuple[Path, ...], dict[str, Path]]:
+    """The files of a spec's training data, and those of its validation sets by name.
+
+    Raises LtrlError where there are none, or where they are not here and no others are given.
+    """
     from ltrl.backend import ReadsFiles, create
     from ltrl.compile import as_in_a_job
     from ltrl.errors import Code, fail
@@ -204,12 +242,15 @@ def _files_of(resolved: Resolved, home: Path) -> tuple[tuple[Path, ...], dict[st
             (name if place == 0 else f"{name} {place + 1}"): path
             for name, section in resolved.spec.data.validation.items()
             if isinstance(backend := create(section), ReadsFiles)
-            for place, path in enumerate(backend.files)
+            for place, path in enumerate(backend.files.values())
         }
     if not isinstance(train, ReadsFiles):
         message = f"the data backend `{resolved.spec.data.train.backend}` reads no file that could be checked"
         raise fail(Code.BAD_DATA, message, resolved.at("data.train"))
-    return train.files, held_out
+    if not given and not all(path.exists() for path in train.files.values()):
+        with as_in_a_job(home):
+            len(create(resolved.spec.data.train))  # says what to do about it
+    return tuple(train.files.values()), held_out
 
 
 def _counter(resolved: Resolved | None, home: Path, given: Path | None) -> Counter:

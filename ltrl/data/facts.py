@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ltrl.backend import Overlong
+from ltrl.data.mapping import Fields
 from ltrl.data.overlong import shortened
 from ltrl.data.records import Entry, Problem, Unusable, sample
 from ltrl.data.tokens import Counter
@@ -38,6 +39,8 @@ class Looks:
     """Whether the rubric is looked for in the prompt."""
     overlap: bool = False
     """Whether the documents that name an entity of the rubric are counted."""
+    fields: Fields | None = None
+    """Where records keep what; None: where LongTraceRL does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def facts(some: Sequence[Entry], looks: Looks) -> list[Facts]:
     read: list[tuple[Entry, Sample] | Facts] = []
     for entry in some:
         try:
-            read.append((entry, sample(entry)))
+            read.append((entry, sample(entry, looks.fields)))
         except Unusable as error:
             read.append(Facts(entry.number, len(entry.text), error.problems))
     lengths = iter(looks.counter.prompts([one[1] for one in read if not isinstance(one, Facts)]))

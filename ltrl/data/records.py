@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ltrl.data.mapping import Fields, mapped
 from ltrl.errors import Code, LtrlError, Position, Source, fail, unreadable
 from ltrl.samples import Sample
 
@@ -115,9 +116,9 @@ def decoded(entry: Entry) -> Any:
         raise Unusable(Problem("", f"this is not JSON: {said.removesuffix(' at')}{where}", hint)) from None
 
 
-def sample(entry: Entry) -> Sample:
-    """The sample of an entry; raises Unusable with every problem of its schema."""
-    record = decoded(entry)
+def sample(entry: Entry, fields: Fields | None = None) -> Sample:
+    """The sample of an entry, by default in LongTraceRL's schema; raises Unusable with every problem of it."""
+    record = decoded(entry) if fields is None else mapped(decoded(entry), fields)
     found = tuple(problems(record))
     if found:
         raise Unusable(*found)

@@ -14,9 +14,10 @@ from ltrl.cli import show
 if TYPE_CHECKING:
     from ltrl.data.check import Report
     from ltrl.data.facts import Facts
+    from ltrl.data.hub import Fetched
     from ltrl.data.tokens import Counter
 
-__all__ = ["bins", "histogram", "reading", "report", "said"]
+__all__ = ["bins", "fetched", "histogram", "reading", "report", "said"]
 
 BINS = 12
 WIDTH = 40
@@ -76,6 +77,16 @@ def report(found: Report, *, as_json: bool) -> None:
     used = f", {found.num_trained:,} would be trained on" if longest is not None else ""
     bad = f"{found.num_errors:,} errors, {total - found.num_errors:,} warnings" if total else "nothing wrong"
     show.out(f"{found.num_records:,} records{used}: {bad}")
+
+
+def fetched(found: Sequence[Fetched], *, as_json: bool) -> None:
+    """Prints where files are now, and what they are."""
+    if as_json:
+        show.json_([{**asdict(one), "path": str(one.path)} for one in found])
+        return
+    for one in found:
+        rows = [("repo", one.repo), ("revision", one.commit), ("file", one.file), ("path", str(one.path))]
+        show.table(("", "hf"), [*rows, ("size", f"{one.bytes:,} bytes"), ("SHA-256", one.sha256)])
 
 
 def said(counter: Counter) -> str:
