@@ -199,7 +199,7 @@ def test_each_validation_set_is_measured_at_its_steps(whole_run: Path, tell: Cal
 def test_responses_are_kept_for_people_with_what_was_asked_and_how_they_were_scored(whole_run: Path) -> None:
     kept = list(excerpts.read(whole_run / "logs" / "exp_001" / excerpts.NAME))
     validated = Counter(one.step for one in kept if one.split == "validation")
-    assert validated == {step: excerpts.PER_VALIDATION for step in (0, 12, 24)}
+    assert validated == dict.fromkeys((0, 12, 24), excerpts.PER_VALIDATION)
     trained_on = Counter(one.step for one in kept if one.split == "train")
     assert set(trained_on) == set(range(1, 25))
     assert max(trained_on.values()) <= excerpts.PER_STEP
