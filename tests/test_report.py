@@ -17,6 +17,7 @@ import pytest
 from test_runs import cli
 
 from ltrl import compile, excerpts, state
+from ltrl.cli.show.report.data import page_data
 from ltrl.excerpts import Excerpt
 from ltrl.report.story import chosen, story
 from ltrl.state import Attempt, Run, State
@@ -171,6 +172,14 @@ def test_the_page_tells_the_run_from_its_spec_to_its_end(tmp_path: Path) -> None
     ]
 
 
+def test_curves_of_a_long_run_are_means_of_neighbours(tmp_path: Path) -> None:
+    path = make_run(tmp_path, "one", steps=2_500)
+    (run,) = page_data([story(state.read_run(path))])["runs"]
+    assert (run["neighbours"], len(run["steps"]), run["steps"][:2], run["steps"][-1]) == (3, 834, [3, 6], 2500)
+    assert run["figures"]["reward"][:2] == [0.05, 0.125]  # of steps 1 to 3 and 4 to 6, each step / 40
+    assert {len(values) for values in run["figures"].values()} == {834}
+
+
 def test_a_page_has_room_for_the_most_telling_responses() -> None:
     long = "x" * 50_000
     found = [excerpt(n, text=long) for n in range(400)]
@@ -206,19 +215,19 @@ def test_a_page_without_measurements_bundle_or_responses_is_still_one(tmp_path: 
     path = make_run(tmp_path, "one")
     shutil.rmtree(path / "logs")
     shutil.rmtree(path / "checkpoints")
-    from ltrl.cli.show.report import page
-
     (path / "bundle/spec.yaml").write_text("edited")
-    text = page([story(state.read_run(path))])
+    done = cli(tmp_path, "report", "one", "-o", "report.html")
+    assert (done.returncode, "`one`: " in done.stderr) == (0, True)
+    text = (tmp_path / "report.html").read_text()
     assert "Its bundle is gone or was changed" in text
     assert "Nothing was validated." in text
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     make_run(tmp_path, "one")
-    done = cli(tmp_path, "report", "one", "-o", "no/such/report.html")
+    done = cli(tmp_path, "report", "one", "-o", "runs/one/run.json/report.html")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "cannot write `no/such/report.html`: no such file or directory" in done.stderr
+    assert "cannot write `runs/one/run.json/report.html`: " in done.stderr
 
 
 def test_the_library_is_asked_for_only_by_a_page(tmp_path: Path) -> None:

@@ -34,13 +34,18 @@ def report(
     """Show what came of runs, side by side; with `-o` also as a page with curves, responses, spec and differences."""
     from ltrl import bundle
     from ltrl.cli import show, sweeps
+    from ltrl.errors import LtrlError
     from ltrl.report import CURVES, verdict
     from ltrl.report import report as make
 
     found = sweeps.runs_named(names)
     reports = []
     for run in found:
-        reward = bundle.read(run.path / "bundle").resolved["spec"]["reward"]["backend"]
+        try:
+            reward = bundle.read(run.path / "bundle").resolved["spec"]["reward"]["backend"]
+        except LtrlError as error:  # what was measured is there all the same
+            show.note(f"`{run.id}`: {error.diagnostics[0].message}")
+            reward = "unknown"
         reports.append(make(run.id, run.path, reward_backend=reward, num_steps=run.steps))
     said = verdict(reports)
     if out is not None:
@@ -61,7 +66,7 @@ def _write_page(found: Sequence[Run], out: Path, said: str | None) -> None:
     from ltrl.diff.sides import Choices
     from ltrl.errors import LtrlError
     from ltrl.report.story import story
-    from ltrl.state import unwritable
+    from ltrl.writing import write
 
     first, *others = found
     diffs: list[Diff] = []
@@ -71,10 +76,7 @@ def _write_page(found: Sequence[Run], out: Path, said: str | None) -> None:
         except LtrlError as error:
             show.note(f"`{first.id}` and `{other.id}` are not compared: {error.diagnostics[0].message}")
     text = page([story(run) for run in found], diffs=diffs, verdict=said)
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise unwritable(error, out) from None
+    write(out, text)
     show.note(f"page: {show.relative(out)}")
 
 

@@ -180,7 +180,7 @@ def _excerpt(info: Mapping[str, Any], log: Sequence[Mapping[str, Any]], score: S
         label=str(info.get("label", "")),
         rubrics=tuple(info.get("rubrics", ())),
         aliases=info.get("aliases", {}),
-        response=str(answers[-1]["content"]) if answers else "",
+        response=str(answers[-1].get("content", "")) if answers else "",
         reward=reward,
         outcome=score.outcome,
         rubric=score.rubric,
