@@ -211,12 +211,16 @@ class Live:
 class Observer(threading.Thread):
     """Asks the schedulers about runs, beside whoever draws: an answer may take seconds."""
 
-    def __init__(self, watched: Sequence[Live], *, every_s: float | None = None) -> None:
+    def __init__(self, watched: Sequence[Live]) -> None:
         super().__init__(daemon=True)
         self.watched = watched
-        self.every_s = every_s
         self.trouble = ""
-        self._enough = threading.Event()
+        """Why nobody could be asked."""
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds between two questions."""
+        return max((runs.pause(live.status) for live in self.watched if not live.status.state.is_finished), default=5.0)
 
     def ask(self) -> None:
         """Asks once."""
@@ -231,19 +235,14 @@ class Observer(threading.Thread):
             live.stages = tuple((o.id.rpartition("/")[2], o.latest.state) for o in others if o.latest)
 
     def run(self) -> None:
-        """Asks until it is told to stop."""
-        while not self._enough.is_set():
+        """Asks until the process ends."""
+        while True:
             try:
                 self.ask()
                 self.trouble = ""
             except LtrlError as error:
                 self.trouble = error.diagnostics[0].message
-            pauses = [runs.pause(live.status) for live in self.watched if not live.status.state.is_finished]
-            self._enough.wait(self.every_s or max(pauses, default=5.0))
-
-    def stop(self) -> None:
-        """Lets it end."""
-        self._enough.set()
+            time.sleep(self.pause_s)
 
 
 def _began(run: Run) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["model", "report"]
 
+MOST_COMPARED = 10
+"""Runs whose differences from the first one a page tells."""
+
 
 def report(
     names: Annotated[
@@ -70,7 +73,9 @@ def _write_page(found: Sequence[Run], out: Path, said: str | None) -> None:
 
     first, *others = found
     diffs: list[Diff] = []
-    for other in others:
+    if len(others) > MOST_COMPARED:
+        show.note(f"only the first {MOST_COMPARED} are compared with `{first.id}`; `ltrl compare` has all of them")
+    for other in others[:MOST_COMPARED]:
         try:
             diffs.append(compare(str(first.path), str(other.path), Choices()))
         except LtrlError as error:

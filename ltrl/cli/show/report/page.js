@@ -5,6 +5,7 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const runColour = (number) => colour(`--run-${number % 6}`);
   const alone = data.runs.length === 1;
+  const each = data.runs.length <= 4 ? data.runs : []; // runs that have charts of their own
   const WINDOW = 10; // steps that a smooth curve is the mean of
 
   const charts = []; // what makes each chart again, for another colour scheme
@@ -59,7 +60,7 @@
     const about = data.figures[figure];
     add("charts", about.title + (about.unit && about.unit !== "share" ? `, ${about.unit}` : ""), about.unit, () =>
       data.runs.flatMap((run, number) => run.figures[figure] ? line(run, run.figures[figure], run.name, runColour(number)) : []),
-      { showlegend: !alone });
+      { showlegend: !alone && data.runs.length <= 12 });
   }
 
   function parts(run, title, figures, unit, stacked) {
@@ -77,7 +78,7 @@
     add("charts", "lengths of validation responses, tokens", "", () => data.runs.flatMap((run, number) => {
       const mine = kept.filter((one) => one.run === number);
       const steps = [...new Set(mine.map((one) => one.step))].sort((a, b) => a - b);
-      const ends = steps.length > 1 ? [steps[0], steps[steps.length - 1]] : steps;
+      const ends = steps.length > 1 && each.length ? [steps[0], steps[steps.length - 1]] : steps.slice(-1);
       return ends.map((step, at) => ({ type: "histogram", x: mine.filter((one) => one.step === step).map((one) => one.tokens),
         name: `${alone ? "" : `${run.name} `}step ${step}`, nbinsx: 30, opacity: ends.length > 1 && at === 0 ? 0.45 : 0.75,
         marker: { color: alone ? colour(at ? "--run-0" : "--run-1") : runColour(number) } }));
@@ -91,12 +92,12 @@
         const found = (run.validation.sets[set] || {}).accuracy;
         return found ? [{ x: run.validation.steps, y: found, name: run.name, type: "scatter", mode: "lines+markers",
           connectgaps: true, line: { color: runColour(number), width: 2 }, hovertemplate: "%{y:.2%}" }] : [];
-      }), { showlegend: !alone });
+      }), { showlegend: !alone && data.runs.length <= 12 });
     }
   }
 
   function sources() {
-    for (const [number, run] of data.runs.entries()) {
+    for (const [number, run] of each.entries()) {
       const names = Object.keys(run.sources);
       if (names.length) add("charts", `reward by source${alone ? "" : `: ${run.name}`}`, "", () => names.flatMap((name, at) =>
         run.sources[name].reward ? line(run, run.sources[name].reward, name, runColour(number + at)) : []));
@@ -110,14 +111,15 @@
     if (data.runs.some((run) => run.checkpoints.length)) said.push("Ticks at the foot: checkpoints that are still there.");
     document.getElementById("about-curves").textContent = data.runs.some((run) => run.steps.length) ? said.join(" ") : "No step was measured.";
     if (!alone) ["reward", "outcome", "rubric"].forEach(overlay);
-    for (const run of data.runs) parts(run, "reward and its parts", ["reward", "outcome", "rubric"], "");
-    for (const run of data.runs) parts(run, "groups", ["mixed", "all_one", "all_zero"], "share", true);
+    for (const run of each) parts(run, "reward and its parts", ["reward", "outcome", "rubric"], "");
+    for (const run of each) parts(run, "groups", ["mixed", "all_one", "all_zero"], "share", true);
+    if (!each.length) ["mixed", "all_one", "all_zero", "truncated", "ill_formed", "seconds"].forEach(overlay);
     overlay("response_tokens");
     overlay("longest_response_tokens");
     histogram();
-    for (const run of data.runs) parts(run, "responses that earn nothing", ["truncated", "ill_formed", "unjudged"], "share");
+    for (const run of each) parts(run, "responses that earn nothing", ["truncated", "ill_formed", "unjudged"], "share");
     ["entropy", "grad_norm", "kl", "rollout_kl", "ratio", "out_of_band", "logprob_error", "tokens_per_second"].forEach(overlay);
-    for (const run of data.runs) parts(run, "time of a step, s", ["generation_seconds", "training_seconds", "reward_seconds", "checkpoint_seconds"], "", true);
+    for (const run of each) parts(run, "time of a step, s", ["generation_seconds", "training_seconds", "reward_seconds", "checkpoint_seconds"], "", true);
     sources();
     validation();
   }

@@ -195,10 +195,7 @@ def _charts(live: Live, width: int, room: int, *, ascii_: bool) -> list[Text]:
     if not drawn or room < 3:
         return []
     across = min(len(drawn), max(1, min(3, width // 38)))
-    while across < len(drawn) and -(-len(drawn) // across) * 3 > room:
-        drawn = drawn[: max(across, len(drawn) - 1)]
-        if len(drawn) == across:
-            break
+    drawn = drawn[: across * (room // 3)]
     down = -(-len(drawn) // across)
     each = min(room // down, 9)
     columns = (width - 2 * (across - 1)) // across

@@ -33,7 +33,7 @@ CATCH_UP_S = 0.05
 
 NEXT = (b"\t", b"\x1b[B", b"\x1b[C", b"j", b"l", b"n")
 BEFORE = (b"\x1b[Z", b"\x1b[A", b"\x1b[D", b"k", b"h", b"p")
-LEAVE = (b"q", b"Q", b"\x1b", b"\x03", b"\x04")
+LEAVE = (b"q", b"Q", b"\x03", b"\x04")
 
 
 def on_screen(watched: Sequence[Live], observer: Observer, *, every_s: float) -> None:
@@ -57,7 +57,7 @@ def on_screen(watched: Sequence[Live], observer: Observer, *, every_s: float) ->
             if (drawn := (width, height, lines)) != shown:
                 screen.update(Group(*lines), refresh=True)
                 shown = drawn
-                if not observer.is_alive():  # only now: the first picture waits for nobody
+                if observer.ident is None:  # not started yet, and only now: the first picture waits for nobody
                     observer.start()
             key = pressed(max(0.0, min(LOOK_S, due - time.monotonic())))
             if key in LEAVE:
@@ -69,8 +69,11 @@ def on_screen(watched: Sequence[Live], observer: Observer, *, every_s: float) ->
 def on_lines(watched: Sequence[Live], observer: Observer, *, every_s: float) -> None:
     """Writes a line for each change that matters, until all runs are over."""
     told: dict[str, tuple[object, ...]] = {}
+    due = 0.0
     while True:
-        observer.ask()
+        if time.monotonic() >= due:
+            observer.ask()
+            due = time.monotonic() + observer.pause_s
         for live in watched:
             live.update()
             row = live.status
