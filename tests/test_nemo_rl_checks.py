@@ -165,6 +165,7 @@ BROKEN: dict[str, tuple[Path, tuple[str, ...]]] = {
         (over(data_plane=DATA_PLANE),),
     ),
     "A6": (MOE, (over(env__should_use_nemo_gym="true"),)),
+    "A10": (MOE, (*ASYNC, "engine={name: nemo-rl, version: 0.6.0}")),
     "C0": (MOE, ("cluster.gpus_per_node=0",)),
     "C6": (MOE, (over(cluster__segment_size=3),)),
     "C7": (MOE, (over(cluster__master_port_range_low=30000),)),
@@ -291,3 +292,14 @@ def test_a_plain_value_in_the_place_of_a_section_is_refused(tmp_path: Path) -> N
         assert [d.message for d in caught.value.diagnostics if d.severity == "error"] == [
             f"`{key}` is {value}, NeMo-RL has a section there"
         ]
+
+
+def test_asynchronous_training_is_refused_in_0_6_0_and_not_in_0_7_0() -> None:
+    old, new = (found_in(MOE, (*ASYNC, f"engine={{name: nemo-rl, version: {v}}}")) for v in ("0.6.0", "0.7.0"))
+    one = named(old)["A10"]
+    assert one.severity == "error"
+    assert one.message == (
+        "`algorithm.asynchronous` with `engine.version` 0.6.0: its asynchronous trainer takes rewards and loss mask as "
+        "the environment left them, before a group's responses are compared"
+    )
+    assert "A10" not in named(new)

@@ -199,3 +199,18 @@ def _(c: Conf) -> Iterator[Problem]:
             "`env.should_use_nemo_gym` true: the spec's reward would not be asked",
             "leave it out",
         )
+
+
+@rule(
+    "A10",
+    "asynchronous training: a version that makes its batch where rewards of groups can be put in (0.7.0)",
+    "0.6.0: nemo_rl/algorithms/grpo.py:2737, inside `async_grpo_train`",
+)
+def _(c: Conf) -> Iterator[Problem]:
+    if c.spec.algorithm.asynchronous and c.options.version == "0.6.0":
+        yield Problem(
+            c.field("algorithm.asynchronous"),
+            "`algorithm.asynchronous` with `engine.version` 0.6.0: its asynchronous trainer takes rewards and loss "
+            "mask as the environment left them, before a group's responses are compared",
+            "`engine.version: 0.7.0`, or leave `asynchronous` out",
+        )
