@@ -18,8 +18,8 @@ from ltrl_backends.nemo_rl.container import CONTAINER
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def block(language: str) -> str:
-    text = (ROOT / "docs" / "plugins.md").read_text()
+def block(language: str, page: str = "plugins.md") -> str:
+    text = (ROOT / "docs" / page).read_text()
     [found] = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     return found
 
@@ -38,13 +38,17 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plugin.mkdir()
     (plugin / "terse_reward.py").write_text(block("python"))
     (plugin / "pyproject.toml").write_text(block("toml"))
+    benchmark = here / "benchmark"
+    benchmark.mkdir()
+    (benchmark / "last_words.py").write_text(block("python", "evaluation.md"))
+    (benchmark / "pyproject.toml").write_text(block("toml", "evaluation.md"))
     built = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", here / "dist", ROOT, cwd=here)
     assert built.returncode == 0, built.stderr
     venv.create(here / "env", with_pip=True)
     [wheel] = (here / "dist").glob("ltrl-*.whl")
     constraints = ROOT / "constraints.txt"
     pip = [here / "env/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    installed = run(*pip, "--constraint", constraints, wheel, plugin, cwd=here)
+    installed = run(*pip, "--constraint", constraints, wheel, plugin, benchmark, cwd=here)
     assert installed.returncode == 0, installed.stderr
     return here
 
@@ -92,6 +96,31 @@ print(reward.rewards(reward.score(requests)))
 """
     done = run(clean / "env/bin/python", "-c", code, cwd=clean)
     assert (done.stdout, done.stderr) == ("[0.96, 0.0]\n", "")
+
+
+def test_a_foreign_benchmark_of_forty_lines_asks_and_grades(clean: Path) -> None:
+    assert len(block("python", "evaluation.md").splitlines()) <= 40
+    spec = clean / "eval.yaml"
+    spec.write_text(
+        "kind: evaluation\nname: mine\nmodel: {base: m, chat_format: plain, context: {prompt: 4k, response: 64}}\n"
+        "benchmarks:\n  mine: {backend: last-words, words: 20, sampels: 2}\n"
+    )
+    failed = run(clean / "env/bin/ltrl", "check", spec, cwd=clean)
+    assert failed.returncode == 1
+    assert "unknown field `sampels` in `benchmarks.mine`" in failed.stderr
+    assert "eval.yaml:5:42" in failed.stderr
+    spec.write_text(spec.read_text().replace("sampels", "samples"))
+    assert run(clean / "env/bin/ltrl", "check", spec, cwd=clean).returncode == 0
+    code = """
+from ltrl.backend import load
+from ltrl.benchmark import Answered
+LastWords = load("benchmark", "last-words")
+made = LastWords(LastWords.Options.model_validate({"backend": "last-words", "words": 20}))
+first, *rest = made
+print(len(rest), [o.score for o in made.grade([Answered(first, f"They are {first.label}."), Answered(first, "?")])])
+"""
+    done = run(clean / "env/bin/python", "-c", code, cwd=clean)
+    assert (done.stdout, done.stderr) == ("49 [1.0, 0.0]\n", "")
 
 
 def test_the_wheel_installs_no_generic_name(clean: Path) -> None:

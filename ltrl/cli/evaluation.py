@@ -46,7 +46,13 @@ def run(
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="Directory of the results; by default evals/NAME.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="DIR|ID", help="Measure this model in place of the spec's.")
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="RUN|DIR|ID",
+            help="Measure this model in place of the spec's; of a run its export, or its newest checkpoint.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     overlay: Annotated[
         list[Path] | None, typer.Option("-f", "--overlay", metavar="FILE", help="Put a file's values on top.")
@@ -62,6 +68,7 @@ def run(
     import dataclasses
 
     from ltrl.cli.show import evaluation as views
+    from ltrl.cli.which import model as which
     from ltrl.compile import as_in_a_job
     from ltrl.evaluation.ending import ends_well
     from ltrl.evaluation.measure import measure
@@ -71,7 +78,8 @@ def run(
 
     found = measurement(spec, overlays=overlay or (), sets=set_ or ())
     if model is not None:
-        found = dataclasses.replace(found, base=model, revision=None, served_as=None)
+        base, name = which(model, project=root(Path.cwd()))
+        found = dataclasses.replace(found, base=base, revision=None, served_as=name)
     where = out or Path("evals") / found.name
     with as_in_a_job(root(spec.parent)), ends_well(), views.progress(found.name) as advance:
         samples = measure(found, where, on_progress=advance)

@@ -32,10 +32,10 @@ def identity(directory: Path) -> str:
     """A hash of the model in a directory: of its configuration whole, of its weights 64 pieces a file and the size."""
     digest = sha256()
     try:
-        files = sorted([*directory.glob("*.json"), *directory.glob("*.safetensors")])
+        files = sorted([*directory.rglob("*.json"), *directory.rglob("*.safetensors")])
         for path in files:
             size = path.stat().st_size
-            digest.update(f"{path.name}\0{size}\0".encode())
+            digest.update(f"{path.relative_to(directory)}\0{size}\0".encode())
             with path.open("rb") as file:
                 if size <= _PIECES * _PIECE:
                     digest.update(file.read())
