@@ -1,8 +1,8 @@
 """Responses that an engine keeps for people: a few of each training step, those of validation sets, with their scores.
 
 `logs/exp_NNN/excerpts.jsonl`, one JSON object a line, holds what a person asks about a response: what was asked, the
-right answer, the response itself, how it was scored and what the judge said. Its size is bounded: a run of 200 steps
-with 32K-token responses keeps about 15 MB of training responses, and as much for each two validations of 128 prompts.
+right answer, the response itself, how it was scored and what the judge said. Its size is bounded: at most
+20 MB of training responses in 200 steps, and 1.5 MB for each set at each validation.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["NAME", "PER_STEP", "PER_VALIDATION", "Excerpt", "append", "choose", "read", "shortened"]
+__all__ = ["NAME", "PER_SET", "PER_STEP", "Excerpt", "append", "choose", "read", "shortened"]
 
 NAME = "excerpts.jsonl"
 
 PER_STEP = 4
 """Training responses that are kept of a step."""
 
-PER_VALIDATION = 128
-"""Validation responses that are kept each time, the same prompts every time."""
+PER_SET = 64
+"""Validation responses that are kept of each set each time, to the same prompts every time."""
 
 HEAD, TAIL = 4_000, 20_000
 """Characters of a response that are kept of its beginning and its end, where the answer is."""

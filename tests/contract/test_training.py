@@ -198,13 +198,13 @@ def test_each_validation_set_is_measured_at_its_steps(whole_run: Path, tell: Cal
 
 def test_responses_are_kept_for_people_with_what_was_asked_and_how_they_were_scored(whole_run: Path) -> None:
     kept = list(excerpts.read(whole_run / "logs" / "exp_001" / excerpts.NAME))
-    validated = Counter(one.step for one in kept if one.split == "validation")
-    assert validated == dict.fromkeys((0, 12, 24), excerpts.PER_VALIDATION)
+    validated = Counter((one.step, one.set) for one in kept if one.split == "validation")
+    sets = {"chains": excerpts.PER_SET, "short": 32}
+    assert validated == {(step, name): number for step in (0, 12, 24) for name, number in sets.items()}
     trained_on = Counter(one.step for one in kept if one.split == "train")
     assert set(trained_on) == set(range(1, 25))
     assert max(trained_on.values()) <= excerpts.PER_STEP
     assert all(one.sample and one.question and one.label and one.rubrics and one.response for one in kept)
-    assert {one.set for one in kept if one.split == "validation"} >= {"chains"}
 
 
 def test_checkpoints_are_complete_and_tell_their_step(whole_run: Path) -> None:

@@ -17,7 +17,7 @@ import yaml
 from ltrl.backend import DataSection, create
 from ltrl.data.overlong import fit
 from ltrl.errors import Code, LtrlError, fail
-from ltrl.excerpts import PER_VALIDATION, choose
+from ltrl.excerpts import PER_SET, choose
 from ltrl.samples import Sample
 from ltrl.served import connect, hosted
 from ltrl_backends.local_engine.checkpoints import Checkpoint, Checkpoints
@@ -196,8 +196,8 @@ class _Run:
         self.metrics.write(step, values)
         rows = [_row(s) | {"set": name} for name, scored in measured.items() for s in scored]
         self.metrics.write_responses(f"val_data_step{step}", rows)
-        kept = [excerpt(s, split="validation", name=name) for name, scored in measured.items() for s in scored]
-        self.metrics.write_excerpts(step, kept[:PER_VALIDATION])
+        kept = [(name, s) for name, scored in measured.items() for s in scored[:PER_SET]]
+        self.metrics.write_excerpts(step, (excerpt(s, split="validation", name=name) for name, s in kept))
         self.measured, self.measured_at = values, step
         figures = f"accuracy {values['validation/accuracy']:.2f}  rubric {values['validation/rubric']:.2f}"
         self.report.say(f"validation at step {step}: {figures}")

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ltrl.backend import Outage
-from ltrl.excerpts import PER_VALIDATION, Excerpt, append, choose
+from ltrl.excerpts import PER_SET, Excerpt, append, choose
 from ltrl.outage import refuse_outage
 from ltrl.scoring import Score, Verdict, advantages, group_kind
 from ltrl_backends.nemo_rl.config import validation_name
@@ -133,7 +132,11 @@ class Groups:
         """Keeps validation responses, with set and outcome of each."""
         infos = batch.get("extra_env_info") or [{}] * len(told)
         rows = zip(told, infos, batch["message_log"], strict=True)
-        for (name, outcome), info, log in islice(rows, PER_VALIDATION - len(self.validated)):
+        kept = Counter(one.set for one in self.validated)
+        for (name, outcome), info, log in rows:
+            if kept[name] == PER_SET:
+                continue
+            kept[name] += 1
             details = info.get("score") or {}
             score = _score(outcome, float(details.get("rubric", 0.0)), info)
             self.validated.append(replace(_excerpt(info, log, score, score.outcome), split="validation", set=name))
