@@ -320,8 +320,11 @@ def _layout(resolved: Resolved) -> tuple[Layout, MemoryEstimate | None]:
     gpus = nodes * cluster.gpus_per_node
     if gpus == 0:
         return Layout(tp=1, pp=1, cp=1, ep=1, etp=1, dp=1, nodes=1, gpus_per_node=0), None
-    if sizes is None:
+    is_known = bool(create(resolved.engine).memory_settings())  # or its GPUs hold something that no planner knows
+    if sizes is None and is_known:
         return _first_that_fits(resolved, gpus)
+    if sizes is None:
+        return Layout(tp=1, pp=1, cp=1, ep=1, etp=1, dp=gpus, nodes=nodes, gpus_per_node=cluster.gpus_per_node), None
     model_gpus = sizes.tensor * sizes.pipeline * sizes.context
     if gpus % model_gpus:
         raise fail(
@@ -341,7 +344,7 @@ def _layout(resolved: Resolved) -> tuple[Layout, MemoryEstimate | None]:
         nodes=nodes,
         gpus_per_node=cluster.gpus_per_node,
     )
-    return layout, memory.estimate(resolved.card, layout, **memory_settings(resolved))
+    return layout, memory.estimate(resolved.card, layout, **memory_settings(resolved)) if is_known else None
 
 
 def search(resolved: Resolved) -> list[tuple[Layout, MemoryEstimate]]:

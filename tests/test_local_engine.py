@@ -305,3 +305,19 @@ def test_what_has_no_effect_is_a_warning(tmp_path: Path) -> None:
         "`algorithm.importance_correction`: the embedded engine samples with the very model it trains, "
         "so that there is nothing to correct"
     )
+
+
+def test_one_gpu_is_what_the_profile_must_ask_for(tmp_path: Path) -> None:
+    for gpus in (0, 8):
+        assert refusals(tmp_path, "engine.device=cuda", f"cluster.gpus_per_node={gpus}") == [
+            f"`engine.device`: `cuda` is one GPU, the cluster profile `local` asks for {gpus} on a node"
+        ]
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC, encoding="utf-8")
+    planned = compiling.prepare(
+        spec, sets=["engine.device=cuda", "engine.precision=bfloat16", "cluster.gpus_per_node=1"]
+    )
+    assert planned.memory is None  # the planner knows Megatron and vLLM, which are not here
+    [file] = create(planned.resolved.engine).artifacts(planned)
+    made = json.loads(file.text)
+    assert (made["device"], made["precision"]) == ("cuda", "bfloat16")

@@ -8,11 +8,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from loopback_judge import Answer, LoopbackJudge, loopback_judge
 
 from ltrl import excerpts
 from ltrl.backend import load
+from ltrl.checkpoints import scan
 from ltrl.rescore import Rule, score
 from ltrl.rollouts import Samples, groups
 
@@ -189,23 +193,88 @@ def test_a_run_leaves_what_nemo_rl_leaves(undisturbed: Path) -> None:
     assert [(one.score.outcome, one.score.rubric) for one in again] == [(row["outcome"], row["rubric"]) for row in rows]
 
 
-def test_a_killed_run_resumes_with_the_same_numbers(undisturbed: Path, cache: Path, tmp_path: Path) -> None:
-    killed = configure(tmp_path / "killed")
-    process = start(killed, cache)
-    while not (killed / "checkpoints" / "step_2").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    (killed / "checkpoints" / "tmp_step_4" / "policy").mkdir(parents=True, exist_ok=True)  # as if killed while saving
-    code, said = run(killed, cache)
+def measured_lines(directory: Path) -> int:
+    return sum(len(file.read_bytes().splitlines()) for file in directory.glob("logs/exp_*/metrics.jsonl"))
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_numbers(undisturbed: Path, cache: Path, tmp_path: Path) -> None:
+    """While it loads, within a step, while it saves: the delays are random, the moments they begin at are not."""
+    chance = random.Random(8)
+    directory = configure(tmp_path)
+    unfinished = directory / "checkpoints" / "tmp_step_4"
+    moments: list[Callable[[int], bool]] = [
+        lambda _: True,
+        lambda lines: measured_lines(directory) > lines,
+        lambda _: unfinished.exists(),
+        lambda lines: measured_lines(directory) > lines,
+    ]
+    attempts = 0
+    for has_come in moments:
+        process = start(directory, cache)
+        attempts += 1
+        lines = measured_lines(directory)
+        while process.poll() is None and not has_come(lines):
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.05 if unfinished.exists() else 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if process.returncode == 0:  # it was faster
+            break
+    code, said = run(directory, cache)
     assert code == 0, said
-    assert "resuming at step" in said
-    assert metrics(killed) == metrics(undisturbed)
-    assert names(killed / "checkpoints") == ["step_2", "step_4", "step_6"]
-    weights = "checkpoints/step_6/policy/weights/model.safetensors"
-    assert (killed / weights).read_bytes() == (undisturbed / weights).read_bytes()
-    assert run(killed, cache) == (0, "nothing to do: step 6 of 6 is done\n")
+    assert attempts > 2
+    assert metrics(directory) == metrics(undisturbed)
+    for step in (2, 4, 6):
+        for name in ("model.safetensors", "trainer_state.json"):
+            file = f"checkpoints/step_{step}/policy/weights/{name}"
+            ours, theirs = (without_times((d / file).read_bytes()) for d in (directory, undisturbed))
+            assert ours == theirs, file
+    assert [str(e.condition) for e in scan(directory / "checkpoints", deep=True)] == 3 * ["complete"]
+    assert run(directory, cache) == (0, "nothing to do: step 6 of 6 is done\n")
+
+
+def without_times(raw: bytes) -> bytes:
+    """A trainer's state as it would be on any day; other files as they are."""
+    if not raw.startswith(b"{\n"):
+        return raw
+    data = json.loads(raw)
+    for entry in data["log_history"]:
+        for name in [name for name in entry if "time" in name]:
+            del entry[name]
+    return json.dumps(data, sort_keys=True).encode()
+
+
+def test_damage_makes_it_go_on_from_the_checkpoint_before(undisturbed: Path, cache: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(undisturbed, directory)
+    for step in (4, 6):
+        weights = directory / "checkpoints" / f"step_{step}" / "policy" / "weights" / "optimizer.pt"
+        weights.write_bytes(weights.read_bytes()[:-100])
+    code, said = run(directory, cache)
+    assert code == 0, said
+    assert "set aside: `step_6`, `policy/weights/optimizer.pt` is cut short\n" in said
+    assert "resuming at step 2\n" in said
+    assert metrics(directory) == metrics(undisturbed)
+    assert names(directory / "checkpoints") == ["set-aside", "step_2", "step_4", "step_6"]
+
+
+def test_bfloat16_is_of_the_arithmetic_alone(undisturbed: Path, cache: Path, tmp_path: Path) -> None:
+    code, said = run(configure(tmp_path, precision="bfloat16", grpo__steps=2, validation__at_start=False), cache)
+    assert code == 0, said
+    exact, rounded = metrics(undisturbed), metrics(tmp_path)
+    assert rounded[1, "train/approx_entropy"] != exact[1, "train/approx_entropy"]
+    assert rounded[1, "train/approx_entropy"] == pytest.approx(exact[1, "train/approx_entropy"], rel=0.1)
+    weights = tmp_path / "checkpoints" / "step_2" / "policy" / "weights" / "model.safetensors"
+    raw = weights.read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    assert {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"} == {"F32"}
+
+
+def test_a_gpu_that_is_not_there_is_said_at_once(cache: Path, tmp_path: Path) -> None:
+    code, said = run(configure(tmp_path, device="cuda"), cache)
+    assert code == 1
+    assert said.startswith("error[LTRL024]: `engine.device: cuda`, but PyTorch sees no GPU here: ")
+    assert "Traceback" not in said
 
 
 def test_a_second_driver_in_the_same_directory_is_refused(undisturbed: Path, cache: Path) -> None:

@@ -196,7 +196,7 @@ class EngineBackend(Protocol):
         ...
 
     def memory_settings(self) -> EngineSettings:
-        """What of its options decides the memory a training needs; empty for an engine without GPUs."""
+        """What of its options decides the memory a training needs; empty: no memory is planned."""
         ...
 
     def artifacts(self, plan: Plan) -> tuple[Artifact, ...]:

@@ -288,6 +288,9 @@ def _require_libraries() -> None:
 def _prepare_libraries(settings: Settings) -> None:
     """Makes the libraries quiet, repeatable and, for a model made here, independent of the network."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if settings.device == "cuda":  # with more than one the trainer would split batches over all of them
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0" if visible is None else visible.split(",")[0]
     if settings.network is not None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of huggingface_hub, which reads it once
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -299,3 +302,16 @@ def _prepare_libraries(settings: Settings) -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     torch.set_num_threads(settings.threads)
+    if settings.device == "cuda":
+        _require_gpu(settings, torch)
+
+
+def _require_gpu(settings: Settings, torch: Any) -> None:
+    if not torch.cuda.is_available():
+        seen = os.environ["CUDA_VISIBLE_DEVICES"]
+        why = "this PyTorch is built for the CPU" if torch.version.cuda is None else f"CUDA_VISIBLE_DEVICES is `{seen}`"
+        hint = "`engine.device: cpu`; or a machine with a GPU, and `gpus_per_node: 1` in the cluster profile"
+        raise fail(Code.ENGINE_LIMIT, f"`engine.device: cuda`, but PyTorch sees no GPU here: {why}", hint=hint)
+    if settings.precision == "bfloat16" and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name(0)
+        raise fail(Code.ENGINE_LIMIT, f"`engine.precision: bfloat16`, but `{name}` has none", hint="use `float32`")

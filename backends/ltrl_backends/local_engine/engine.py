@@ -72,7 +72,7 @@ class LocalEngine:
         return ()
 
     def memory_settings(self) -> EngineSettings:
-        """Nothing: it needs no GPU."""
+        """Nothing: what it needs on its one GPU is not planned."""
         return {}
 
     def keys(self, resolved: Resolved, layout: Layout | None) -> Iterator[EngineKey]:  # noqa: ARG002
@@ -164,6 +164,10 @@ def _limits(resolved: Resolved) -> Iterator[tuple[str, str, str | None]]:
         sizes = spec.parallelism.model_dump()
         for name in (name for name, size in sizes.items() if size != 1):
             yield f"parallelism.{name}", f"{sizes[name]}, but {gpus}", "use `parallelism: auto`"
+    gpus_asked = resolved.cluster.gpus_per_node
+    if resolved.engine.device == "cuda" and gpus_asked != 1:  # type: ignore[attr-defined]
+        message = f"`cuda` is one GPU, the cluster profile `{resolved.cluster_name}` asks for {gpus_asked} on a node"
+        yield "engine.device", message, "`--set cluster.gpus_per_node=1`"
     if resolved.cluster.nodes != 1:
         yield "engine", f"{gpus}, the cluster profile `{resolved.cluster_name}` asks for {resolved.cluster.nodes}", None
 

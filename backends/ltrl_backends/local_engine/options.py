@@ -44,12 +44,16 @@ class Collapse(Model):
 
 
 class LocalEngineOptions(EngineSection):
-    """Trains on the machine that runs the job, with TRL's GRPO trainer, on the CPU."""
+    """Trains on the machine that runs the job, with TRL's GRPO trainer, on the CPU or on one GPU."""
 
     name: Literal["local"]
     """Name of the engine."""
     threads: Count = 2
     """CPU threads; a run repeats exactly only with the same number."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it trains; `cuda` is one GPU, which the cluster profile must ask for."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the model's arithmetic, in training and generation; weights and optimizer stay in float32 (autocast)."""
     warm_start: WarmStart = WarmStart()
     """Start model, where the engine makes it (`model.base: tiny-qwen3`)."""
     collapse: Collapse = Collapse()

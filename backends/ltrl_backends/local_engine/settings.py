@@ -115,6 +115,8 @@ class Settings(Model):
     mlflow: Mlflow | None = None
     write_rollouts: bool
     threads: int
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
     warm_start: WarmStart
     collapse: Collapse
 
@@ -154,6 +156,8 @@ FIELDS = {
     "mlflow": "logging.mlflow",
     "write_rollouts": "logging.rollouts",
     "threads": "engine.threads",
+    "device": "engine.device",
+    "precision": "engine.precision",
     "warm_start": "engine.warm_start",
     "collapse": "engine.collapse",
 }
@@ -227,6 +231,8 @@ def settings(resolved: Resolved) -> Settings:
             "mlflow": spec.logging.mlflow and spec.logging.mlflow.model_dump(),
             "write_rollouts": spec.logging.rollouts,
             "threads": resolved.engine.threads,  # type: ignore[attr-defined]  # the engine's section is our own Options
+            "device": resolved.engine.device,  # type: ignore[attr-defined]
+            "precision": resolved.engine.precision,  # type: ignore[attr-defined]
             "warm_start": resolved.engine.warm_start,  # type: ignore[attr-defined]
             "collapse": resolved.engine.collapse,  # type: ignore[attr-defined]
         }

@@ -188,8 +188,8 @@ def _arguments(settings: Settings, directory: Path) -> GRPOConfig:
     loss = {"token": "dapo", "sequence": "grpo"}[grpo.loss_aggregation]
     return GRPOConfig(
         output_dir=str(directory),
-        use_cpu=True,
-        bf16=False,
+        use_cpu=settings.device == "cpu",
+        bf16=settings.precision == "bfloat16",
         max_steps=grpo.steps,
         per_device_train_batch_size=grpo.prompts_per_step * grpo.group_size,
         gradient_accumulation_steps=1,
