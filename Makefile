@@ -42,6 +42,7 @@ docs: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/cli.py
+	$(BIN)/python benchmarks/data_check.py
 	$(BIN)/python benchmarks/diff.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/report.py
