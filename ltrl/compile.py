@@ -27,6 +27,7 @@ __all__ = [
     "as_in_a_job",
     "check",
     "checked_profile",
+    "cluster_profile",
     "cluster_values",
     "compile_bundle",
     "compile_sweep",
@@ -361,6 +362,11 @@ def _cluster(name: str, home: Path, sets: Sequence[str]) -> tuple[ClusterProfile
         document = source.parse(Source(name, project.BUILT_IN[name], name))
     document = source.override(document, sets, below="cluster.")
     return checked_profile(document), document
+
+
+def cluster_profile(name: str, home: Path) -> ClusterProfile:
+    """A cluster profile by its name or path; raises LtrlError when it is unknown or wrong."""
+    return _cluster(name, home, ())[0]
 
 
 def cluster_values(name: str, home: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -132,9 +132,9 @@ def test_all_attempts_report_to_one_run_of_weights_and_biases(here: Path) -> Non
     wanted = quickstart(wandb=WANDB, tensorboard=False)
     attempt(wanted, here, 1, 2)
     attempt(wanted, here, 3)
-    runs = sorted(here.glob("logs/exp_*/wandb/offline-run-*"))
-    assert [(r.parts[-3], r.name.partition("-quickstart")[2]) for r in runs] == [("exp_001", "-1"), ("exp_002", "-1")]
-    assert len(list(here.glob("logs/exp_*/wandb/offline-run-*/*.wandb"))) == 2
+    runs = sorted(here.glob("logs/exp_*/wandb/wandb/offline-run-*"))
+    assert [(r.parts[-4], r.name.partition("-quickstart")[2]) for r in runs] == [("exp_001", "-1"), ("exp_002", "-1")]
+    assert len(list(here.glob("logs/exp_*/wandb/wandb/offline-run-*/*.wandb"))) == 2
 
 
 def test_a_missing_key_is_told_before_training(here: Path) -> None:
@@ -196,4 +196,4 @@ def test_a_training_that_goes_on_reports_to_the_same_runs(here: Path, tmp_path: 
         assert code == 0, said
     [(run_, rewards)] = mlflow_runs(mlflow(here)["tracking_uri"])
     assert ([step for step, _ in rewards], run_.info.run_name) == ([1, 2, 3, 4], "tracked")
-    assert len(list(here.glob("logs/exp_*/wandb/offline-run-*-quickstart-1"))) == 2
+    assert len(list(here.glob("logs/exp_*/wandb/wandb/offline-run-*-quickstart-1"))) == 2

@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "init": "init",
+    "doctor": "doctor",
     "check": "specs",
     "explain": "explain",
     "plan": "specs",

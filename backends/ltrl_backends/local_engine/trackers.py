@@ -69,13 +69,15 @@ class WeightsAndBiases:
             raise LtrlError(lacking)
         import wandb
 
+        place = directory / "wandb"  # as NeMo-RL does
+        place.mkdir()
         mode: Any = "offline" if wanted.mode == "offline" else None  # None: as WANDB_MODE says
         try:
             self._run = wandb.init(
                 project=wanted.project,
                 entity=wanted.entity,
                 name=settings.run_name,
-                dir=str(directory),
+                dir=str(place),
                 mode=mode,
                 config=settings.model_dump(mode="json"),
             )
