@@ -345,25 +345,28 @@ def test_imported_trajectories_and_own_questions_make_a_data_set(
 
     found = pages(40)
     asked = {"question": "Who?", "answer": "Ada", "entities": [found[0]["title"]], "path": [found[0]["title"], "p1"]}
-    (tmp_path / "questions.jsonl").write_text(json.dumps(asked) + "\n")
-    (tmp_path / "logs.jsonl").write_text(json.dumps(LOG) + "\n")
+    same_answer = {**asked, "question": "Whose program was first?"}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(asked) + "\n" + json.dumps(same_answer) + "\n")
+    logs = [LOG, {**LOG, "id": "q2", "question": same_answer["question"]}]
+    (tmp_path / "logs.jsonl").write_text("".join(json.dumps(log) + "\n" for log in logs))
     code = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
     words = ["data", "import", "logs.jsonl", "-o", "t.jsonl", "--documents", "d.jsonl"]
     done = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "t.jsonl\n", "1 trajectories, 2 documents\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "t.jsonl\n", "2 trajectories, 2 documents\n")
     monkeypatch.setenv("LTRL_PROJECT_DIR", str(tmp_path))
     dataset = spec(
         tmp_path,
         "http://127.0.0.1:9/v1",
-        records=1,
+        records=2,
         walk="random",
         question="template",
         questions_file="questions.jsonl",
         agent={"backend": "file", "path": "t.jsonl", "documents": "d.jsonl"},
     )
-    [sample] = samples(built(tmp_path, dataset))
+    [sample, other] = samples(built(tmp_path, dataset))
+    assert other.question == "Whose program was first?"
     assert (sample.label, sample.trajectory and sample.trajectory.agent) == ("Ada", "agent-7b")
     assert [p.id for p in sample.passages if p.tier == "gold"] in (["p0", "p1"], ["p1", "p0"])
     section = load("corpus", "jsonl").Options(backend="jsonl", path=str(tmp_path / "c.jsonl"))

@@ -22,7 +22,7 @@ from ltrl.backend import Grade, Model, backends, create, named
 from ltrl.dataset.assemble import Assembler
 from ltrl.dataset.card import Figures, card_markdown
 from ltrl.dataset.corpus import Corpus
-from ltrl.dataset.index import index, locked
+from ltrl.dataset.index import index, locked, writing
 from ltrl.dataset.kinds import Rejected
 from ltrl.dataset.lengths import Lengths
 from ltrl.dataset.model import Dataset
@@ -74,8 +74,7 @@ def build(dataset: Dataset, *, project: Path, workers: int, progress: Progress) 
     """
     corpus = build_corpus(dataset, project=project, progress=progress)
     folder = home(dataset, project)
-    folder.mkdir(parents=True, exist_ok=True)
-    with closing(corpus), locked(folder / ".lock", f"`{folder}`"):
+    with closing(corpus), writing(folder), writing(folder.parent / "corpora"), locked(folder / ".lock", f"`{folder}`"):
         return _Build(dataset, corpus, folder, workers, progress).run()
 
 
@@ -202,6 +201,8 @@ class _Build:
         return _json(accept(draft, path, self.dataset.question, id=name).to_json())
 
     def _is_doubled(self, questions: Stage, number: int) -> bool:
+        if self.given is not None:  # whoever wrote them wants them all
+            return False
         reason = self.duplicates.refuses(questions.get(number)["answer"])
         if reason:
             self.doubled[number] = reason
@@ -273,7 +274,7 @@ class _Build:
             "tokens": d.tokens,
             "tokenizer": self.counter.identity,
             "licence": d.corpus.licence,
-            "corpus": self.corpus.facts,
+            "corpus": {key: value for key, value in self.corpus.facts.items() if key != "skipped"},  # it names places
             "stages": self._tally(stages, tried),
             "figures": figures.to_json(),
             "spec": d.model_dump(mode="json", exclude={"output"}),

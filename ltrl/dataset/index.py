@@ -27,7 +27,7 @@ from ltrl.dataset.progress import Progress
 from ltrl.errors import Code, Diagnostic, LtrlError, fail, unreadable
 from ltrl.writing import write
 
-__all__ = ["index", "locked"]
+__all__ = ["index", "locked", "writing"]
 
 FORMAT = 1
 BATCH = 8 << 20
@@ -71,8 +71,7 @@ def index(section: CorpusSection, folder: Path, progress: Progress) -> Corpus:
     Raises LtrlError with the places of everything that is broken, unless that is to be skipped.
     """
     backend: CorpusBackend = create(section)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".lock", "these corpora"):
+    with writing(folder), locked(folder / ".lock", "these corpora"):
         id = _identity(section, backend.files(), folder, progress)
         path = folder / f"{id[:16]}.sqlite"
         if not path.exists():
@@ -82,6 +81,24 @@ def index(section: CorpusSection, folder: Path, progress: Progress) -> Corpus:
             _sync(part)
             part.replace(path)
     return Corpus(path)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Makes a directory; raises LtrlError for what cannot be written there, or is damaged."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError):
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise fail(Code.UNWRITABLE, f"cannot write below `{folder}`: {reason}") from None
+    except sqlite3.OperationalError as error:  # the disk is full, for example
+        raise fail(Code.UNWRITABLE, f"cannot write the store of a corpus in `{folder}`: {error}") from None
+    except sqlite3.DatabaseError as error:
+        hint = "delete it: it is made again"
+        raise fail(Code.BAD_DATA, f"a store of a corpus in `{folder}` is damaged: {error}", hint=hint) from None
 
 
 @contextmanager

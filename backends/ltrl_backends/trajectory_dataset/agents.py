@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -196,6 +197,8 @@ class FileAgent:
         """JSON Lines of documents that are not of the corpus: `id`, `title`, `text`."""
 
     def __init__(self, options: Options) -> None:
+        self.identity = [_digest(path) for path in (options.path, options.documents) if path]
+        """What decides the results beside the options."""
         self._known: dict[str, list[Trajectory]] = {}
         self._documents: dict[str, Page] = {}
         for where, record in _records(options.path):
@@ -219,6 +222,15 @@ class FileAgent:
         taken = known.pop(0) if len(known) > 1 else known[0]
         seen = {*taken.retrieved, *taken.opened, *taken.cited}
         tools.replay(taken, [page for id in sorted(seen) if (page := self._documents.get(id))])
+
+
+def _digest(path: str) -> str:
+    file = Path(os.environ.get("LTRL_PROJECT_DIR", "")) / path
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LtrlError(unreadable(error, f"`{file}`")) from None
 
 
 def _records(path: str) -> list[tuple[str, dict[str, Any]]]:
