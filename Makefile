@@ -49,6 +49,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/server.py
 	$(BIN)/python benchmarks/status.py
+	$(BIN)/python benchmarks/dataset.py
 	$(BIN)/python benchmarks/watch.py
 
 $(VENV)/bin/python:
