@@ -31,7 +31,7 @@ def test_the_trained_model_beats_its_start_on_held_out_questions(tmp_path: Path)
     few = ["algorithm.steps=40", "validation.at_start=false", "validation.at_end=false", 'stages=["train", "export"]']
     ltrl("compile", str(ROOT / "specs/quickstart.yaml"), *(word for change in few for word in ("--set", change)))
     ltrl("submit", "--watch")
-    [trained] = tmp_path.glob("runs/*/stages/export/model")
+    [trained] = tmp_path.glob("**/stages/export/model")
     [start] = (path for path in (cache / "start-models").iterdir() if path.is_dir())
     for name, model in (("start", start), ("trained", trained)):
         ltrl("eval", HELD_OUT, "--model", str(model), "-o", name)

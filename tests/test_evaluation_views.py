@@ -152,6 +152,7 @@ def test_our_figures_stand_beside_the_papers(
     ("argument", "status", "message"),
     [
         ("4b/longtracrl={}", 1, "the paper's table has no row `4b/longtracrl`\nhint: did you mean `4b/longtracerl`?\n"),
+        ("4b/base={}", 1, "has no answers to a benchmark of the paper"),
         ("4b/base=nowhere", 1, "`nowhere` holds no results of an evaluation"),
         ("4b/base", 2, "`4b/base` is not ROW=DIR"),
     ],

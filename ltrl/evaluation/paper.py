@@ -133,7 +133,11 @@ def average(values: Sequence[float | None]) -> float | None:
 def _row(model: str, training: str, directories: Sequence[Path]) -> Row:
     ours: dict[str, Estimate] = {}
     for directory in directories:
-        for benchmark, estimate in _measured(directory):
+        found = list(_measured(directory))
+        if not found:
+            hint = f"its benchmarks: {', '.join(f'`{name}`' for name in BENCHMARKS)}"
+            raise fail(Code.BAD_RESULTS, f"`{directory}` has no answers to a benchmark of the paper", hint=hint)
+        for benchmark, estimate in found:
             if benchmark in ours:
                 message = f"`{model}/{training}` gets `{benchmark}` twice, the second time from `{directory}`"
                 raise fail(Code.BAD_RESULTS, message)

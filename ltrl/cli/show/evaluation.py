@@ -136,7 +136,8 @@ def _notes(one: Summary) -> Iterator[str]:
             "`ltrl eval compare` of two models on the same questions is sharper"
         )
     if counts.missing:
-        yield f"{one.name}: {counts.missing} answers are missing, not wrong; the same command asks for them again"
+        what = "answer is" if counts.missing == 1 else "answers are"
+        yield f"{one.name}: {counts.missing} {what} missing, not wrong; the same command asks again"
 
 
 def comparison(found: Sequence[Compared], names: tuple[str, str], *, as_json: bool) -> None:

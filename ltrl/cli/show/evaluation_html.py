@@ -40,7 +40,7 @@ _STYLE = """
 .bar u { position: absolute; top: 0; bottom: 0; left: 50%; width: 1px; background: var(--line) }
 fieldset { border: 0; padding: 0; margin: 1rem 0 } fieldset label { margin-right: 1.1rem; cursor: pointer }
 details.answer { border-bottom: 1px solid var(--line); padding: .35rem 0 } details.answer > summary { cursor: pointer }
-summary .state { display: inline-block; min-width: 6.5rem; font-weight: 600 }
+summary .state { display: inline-block; min-width: 7.5rem; font-weight: 600 }
 .right .state, .improved .state { color: #1a7f37 } .wrong .state, .worsened .state { color: #cf222e }
 .partly .state, .missing .state { color: #9a6700 } .same .state { color: var(--faint) }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem } .two pre { margin: .3rem 0 }
