@@ -92,10 +92,10 @@ def fork(
     as_json: Json = False,
 ) -> None:
     """Start a new run from a checkpoint of another; the other one stays as it is."""
-    from ltrl.cli import runs
+    from ltrl.cli import launch
 
     chosen = name if step is None else f"{name}@{step}"
-    runs.submit(spec, cluster, overlay, set_, fork=chosen, dry_run=dry_run, as_json=as_json)
+    launch.submit(spec, cluster, overlay, set_, fork=chosen, dry_run=dry_run, as_json=as_json)
 
 
 def prune(

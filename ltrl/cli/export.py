@@ -50,7 +50,7 @@ def export(
             show.out(str(directory))
         return
     if dry_run:
-        from ltrl.cli.runs import show_request
+        from ltrl.cli.launch import show_request
 
         with exporting.request(chosen, out) as (asked, bundle):
             show.json_({**told, "job": list(asked.argv)}) if as_json else show_request(asked, bundle)

@@ -72,8 +72,7 @@ def submit_sweep(
     from dataclasses import asdict
 
     from ltrl import array
-    from ltrl.cli import runs as run_commands
-    from ltrl.cli import show
+    from ltrl.cli import launch, show
     from ltrl.cli.show import sweep as views
 
     if dry_run or test_only:
@@ -81,14 +80,14 @@ def submit_sweep(
         if test_only:
             first = asked.requests[0] if isinstance(asked, array.Array) else asked[0]
             argv = asked.argv if isinstance(asked, array.Array) else ()
-            run_commands.ask_start(argv, bundles.cells[0], as_json, clients=first.clients)
+            launch.ask_start(argv, bundles.cells[0], as_json, clients=first.clients)
         elif isinstance(asked, array.Array):
             show.json_(show.plain(asdict(asked))) if as_json else views.array(asked)
         elif as_json:
             show.json_([show.plain(asdict(one)) for one in asked])
         else:
             for one in asked:
-                run_commands.show_request(one, bundles.cells[0])
+                launch.show_request(one, bundles.cells[0])
         return
     done = array.submit(bundles, project=project, resume_failed=resume_failed, at_once=at_once)
     if not as_json:
