@@ -222,19 +222,22 @@ def test_the_commands_from_submit_to_cancel(tmp_path):
 
 
 def test_control_c_of_a_watch_leaves_the_run_running(tmp_path):
-    make_bundle(tmp_path, stand_in("--seconds", "0.4"))
+    make_bundle(tmp_path, stand_in("--seconds", "1"))
     (tmp_path / "build" / ".last").write_text("trial-01234567\n")
     code = "import sys; from ltrl.cli import main; sys.argv = ['ltrl', 'submit', '--watch']; main()"
     watcher = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     with watcher:
-        until(lambda: list(tmp_path.glob("runs/*/logs/exp_001")))
+        until(lambda: list(tmp_path.glob("runs/*/logs/exp_001")), 60)
+        hold = tmp_path / "runs" / "trial-01234567" / "hold"
+        hold.touch()  # however slow we are, it is not over
         time.sleep(0.3)
         os.killpg(watcher.pid, signal.SIGINT)
         assert watcher.stderr
         said = watcher.stderr.read()
         assert watcher.wait() == 0
     assert "`trial-01234567` goes on" in said
+    hold.unlink()
     run = state.read_run(tmp_path / "runs" / "trial-01234567")
     assert until(lambda: (r := runs.status(run)).state.is_finished and r).state is State.COMPLETED
