@@ -28,7 +28,7 @@ def now(run):
     return runs.status(state.read_run(run.path))
 
 
-def finished(run, seconds=60.0):
+def finished(run, seconds=300.0):
     return until(lambda: (row := now(run)).state.is_finished and row, seconds)
 
 
@@ -37,7 +37,7 @@ def ends(run):
     return [(a.state, a.reason) for a in state.read_run(run.path).attempts]
 
 
-def saved(run, step, seconds=30.0):
+def saved(run, step, seconds=300.0):
     until(lambda: (state.last_checkpoint(run.path) or 0) >= step, seconds)
 
 

@@ -160,6 +160,7 @@ def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluste
         State.COMPLETED: done,
     }
     until(lambda: not cluster.call("squeue", "--noheader").strip(), PATIENCE_S)
+    cluster.call("scontrol", "update", "NodeName=node2", "State=RESUME")
     unseen = copies(expected, tmp_path / "later")
     seen = {wanted: row(run).state for wanted, run in expected.items()}
     assert seen == {wanted: wanted for wanted in expected}
@@ -190,7 +191,8 @@ def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluste
 
 
 def test_a_controller_that_is_down_makes_no_run_finished(cluster, tmp_path):
-    running = start(cluster, tmp_path / "a", *stand_in("--seconds", "10"))
+    running = start(cluster, tmp_path / "a", *stand_in("--seconds", "0.1"))
+    (running.path / "hold").touch()  # it goes on for as long as we look
     until((running.attempt_dir(1) / "stdout.log").exists, PATIENCE_S)  # its step is there
     with cluster.without_controller():
         down = row(running)
@@ -199,6 +201,7 @@ def test_a_controller_that_is_down_makes_no_run_finished(cluster, tmp_path):
         with pytest.raises(LtrlError, match="Unable to contact slurm controller"):
             runs.cancel(running)
         assert state.read_run(running.path).latest.is_cancelled is False
+    (running.path / "hold").unlink()
     assert in_state(running, State.COMPLETED).step == 4
 
 

@@ -19,7 +19,7 @@ STOPPED = "told to save and stop: the time limit is near, or the nodes are neede
 @pytest.mark.parametrize("how", ["requeue", "chain"])
 def test_a_job_near_its_time_limit_saves_and_goes_on_in_the_next(slurm, tmp_path, how):
     run = start(tmp_path, "--seconds", "0.4", "--save-every", "100", restarts={"how": how})
-    until(lambda: (p := run.attempt_dir(1) / "stdout.log").exists() and "step 1" in p.read_text(), 30)
+    until(lambda: (p := run.attempt_dir(1) / "stdout.log").exists() and "step 1" in p.read_text(), 300)
     client("scancel", "--batch", "--signal=USR2", run.latest.job_id)
     row = finished(run)
     assert (row.state, row.reason, row.step, row.attempt) == (State.COMPLETED, None, 4, 2)
@@ -32,7 +32,7 @@ def test_a_job_near_its_time_limit_saves_and_goes_on_in_the_next(slurm, tmp_path
 def test_a_driver_that_does_not_stop_is_stopped_and_goes_on_from_what_was_saved(slurm, tmp_path):
     once = f"[[ -e once ]] && exec {' '.join(stand_in())}; touch once; sleep 600"
     run = start(tmp_path, command=["bash", "-c", once], restarts={"step_minutes": 0.01, "save_minutes": 0.01})
-    until((run.path / "once").exists, 30)
+    until((run.path / "once").exists, 300)
     client("scancel", "--batch", "--signal=USR2", run.latest.job_id)
     finished(run)
     assert ends(run) == [(State.TIMEOUT, STOPPED), (State.COMPLETED, None)]
@@ -76,7 +76,7 @@ def test_a_node_that_is_taken_away_is_no_end(slurm, tmp_path):
     [node] = client("squeue", "--noheader", "--format=%N", f"--jobs={run.latest.job_id}").split()
     client("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     try:
-        row = finished(run, 90)
+        row = finished(run, 300)
     finally:
         subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=False, capture_output=True)
     assert (row.state, row.step) == (State.COMPLETED, 4)

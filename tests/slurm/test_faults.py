@@ -76,10 +76,10 @@ def test_a_drained_partition_refuses_and_drained_nodes_let_wait(slurm, tmp_path)
 def test_without_a_controller_nothing_is_submitted_twice_and_nothing_is_taken_for_finished(slurm, tmp_path):
     run = start(tmp_path / "a")
     (run.path / "hold").touch()
-    until(lambda: (p := run.attempt_dir(1) / "stdout.log").exists() and p.read_text(), 30)
+    until(lambda: (p := run.attempt_dir(1) / "stdout.log").exists() and p.read_text(), 300)
     os.kill(int((slurm / "run" / "slurmctld.pid").read_text()), signal.SIGTERM)
     try:
-        row = until(lambda: (r := now(run)).state is State.UNKNOWN and r, 60)
+        row = until(lambda: (r := now(run)).state is State.UNKNOWN and r, 300)
         assert "Unable to contact slurm controller" in row.reason
         code, message = refusal(lambda: start(tmp_path / "b"))
         assert (code, "Unable to contact slurm controller" in message) == (Code.SUBMIT_FAILED, True)

@@ -27,7 +27,7 @@ def test_a_job_runs_to_its_target_with_hostile_names_everywhere(slurm, tmp_path)
 
 def test_a_running_job_is_cancelled_and_resumed(slurm, tmp_path):
     run = start(tmp_path, "--seconds", "0.5")
-    until(lambda: state.last_checkpoint(run.path) == 2, 30)
+    until(lambda: state.last_checkpoint(run.path) == 2, 300)
     runs.cancel(run)
     row = finished(run)
     assert (row.state, row.reason, row.last_checkpoint) == (State.CANCELLED, "cancelled", 2)

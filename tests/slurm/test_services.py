@@ -68,7 +68,7 @@ def test_the_server_is_on_another_job_and_stays_while_the_training_goes_on(start
 
 def test_a_training_that_somebody_cancels_in_slurm_ends_its_server(start):
     run = start("--seconds", "30")
-    until((run.path / "scored").exists, 120)
+    until((run.path / "scored").exists, 300)
     token = (run.path / "stages" / "reward-server" / "reward_server.token").read_bytes()
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if token in read(path)]
     client("scancel", rows(run)["train"].job_id)
@@ -80,11 +80,11 @@ def test_a_training_that_somebody_cancels_in_slurm_ends_its_server(start):
 
 def test_a_server_at_the_end_of_its_time_is_started_again_and_found_again(start):
     run = start("--seconds", "2")
-    until((run.path / "scored").exists, 120)
+    until((run.path / "scored").exists, 300)
     home = run.path / "stages" / "reward-server"
     first = find(home / FILE)
     client("scancel", "--batch", "--signal=USR2", rows(run)["reward-server"].job_id)
-    second = until(lambda: (found := find(home / FILE)) and found.url != first.url and found, 120)
+    second = until(lambda: (found := find(home / FILE)) and found.url != first.url and found, 300)
     assert second.attempt == first.attempt
     found = over(run)
     assert {name: row.state for name, row in found.items()} == {

@@ -39,7 +39,7 @@ def rows(sweep):
     return runs.statuses([cell.run for cell in array.read(sweep.path).cells if cell.run])
 
 
-def ended(look, seconds=120.0):
+def ended(look, seconds=300.0):
     """The rows of runs when all of them are over."""
 
     def met():
@@ -105,10 +105,12 @@ def test_hostile_names_stay_names_in_an_array(slurm, tmp_path):
 def test_a_cell_is_cancelled_alone_and_a_sweep_as_a_whole(slurm, tmp_path):
     bundles = make_sweep(tmp_path, [stand_in("--seconds", "30")] * 4, cluster=SMALL, at_once=2)
     sweep = array.submit(bundles, project=tmp_path).sweep
-    until(lambda: [r.state for r in rows(sweep)].count(State.RUNNING) == 2, 30)
+    until(lambda: [r.state for r in rows(sweep)].count(State.RUNNING) == 2, 300)
     running = next(row for row in rows(sweep) if row.state is State.RUNNING)
     runs.cancel(state.read_run(sweep.path.parent / running.id))
-    until(lambda: Counter(r.state for r in rows(sweep)) == {State.CANCELLED: 1, State.RUNNING: 2, State.PENDING: 1}, 30)
+    until(
+        lambda: Counter(r.state for r in rows(sweep)) == {State.CANCELLED: 1, State.RUNNING: 2, State.PENDING: 1}, 300
+    )
     assert len(array.cancel(array.read(sweep.path))) == 3
     assert [row.state for row in over(sweep)] == [State.CANCELLED] * 4
 
@@ -278,7 +280,7 @@ def test_a_probe_of_the_site_is_a_profile_that_runs_a_job(slurm, tmp_path):
     profile = checked_profile(parse(Source("p", text, "p")))
     cluster = {**profile.model_dump(exclude_defaults=True), "nodes": 1}
     run = launcher.submit(make_bundle(tmp_path, stand_in(), cluster=cluster), project=tmp_path)
-    row = until(lambda: (r := runs.status(state.read_run(run.path))).state.is_finished and r, 60)
+    row = until(lambda: (r := runs.status(state.read_run(run.path))).state.is_finished and r, 300)
     assert (row.state, row.step) == (State.COMPLETED, 4)
 
 
@@ -299,5 +301,5 @@ def test_a_variable_of_the_submitter_makes_no_array(slurm, tmp_path, monkeypatch
     monkeypatch.setenv("SBATCH_ARRAY_INX", "0-3")
     run = launcher.submit(make_bundle(tmp_path, stand_in(), cluster=SMALL), project=tmp_path)
     assert "_" not in run.latest.job_id
-    until(lambda: runs.status(state.read_run(run.path)).state is State.COMPLETED, 60)
+    until(lambda: runs.status(state.read_run(run.path)).state is State.COMPLETED, 300)
     assert os.environ["SBATCH_ARRAY_INX"] == "0-3"
