@@ -46,10 +46,16 @@ start_ray() {
   set +m
 }
 
+# listens: whether Ray's head can be reached
+listens() {
+  (exec 3<>"/dev/tcp/$LTRL_RAY_HEAD/$LTRL_RAY_PORT") 2>/dev/null
+}
+
 # missing: the nodes that Ray does not have yet
 missing() {
-  local known i found=()
-  known=$(ray status --address "$LTRL_RAY_HEAD:$LTRL_RAY_PORT" 2>&1) || known=''
+  local known='' i found=()
+  # each question starts Python, which takes a second of what the head itself needs to start
+  if listens; then known=$(ray status --address "$LTRL_RAY_HEAD:$LTRL_RAY_PORT" 2>&1) || known=''; fi
   for i in "${!hosts[@]}"; do
     [[ $known =~ ltrl_node_$i([^0-9]|$) ]] || found+=("${hosts[i]}")
   done
@@ -99,7 +105,7 @@ run_head() {
 
 run_worker() {
   trap 'trap "" TERM; exit 143' TERM
-  until (exec 3<>"/dev/tcp/$LTRL_RAY_HEAD/$LTRL_RAY_PORT") 2>/dev/null; do
+  until listens; do
     if (( SECONDS > deadline )); then
       cause "$host cannot reach Ray's head at $LTRL_RAY_HEAD:$LTRL_RAY_PORT after ${LTRL_RAY_DEADLINE_SECONDS:-1800} s"
       exit "$lost"
