@@ -160,7 +160,6 @@ def test_every_end_is_told_apart_and_stays_so_when_the_controller_forgets(cluste
         State.COMPLETED: done,
     }
     until(lambda: not cluster.call("squeue", "--noheader").strip(), PATIENCE_S)
-    cluster.call("scontrol", "update", "NodeName=node2", "State=RESUME")
     unseen = copies(expected, tmp_path / "later")
     seen = {wanted: row(run).state for wanted, run in expected.items()}
     assert seen == {wanted: wanted for wanted in expected}
