@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,47 @@ def test_bash_offers_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert offered(project, "ltrl", command, "sm") == ["small-1", "small-2"]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_one_of_its_shell(project: Path, shell: str) -> None:
-    script = run(project, "ltrl", _LTRL_COMPLETE=f"source_{shell}").stdout
-    assert "_LTRL_COMPLETE" in script
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    (project / f"completion.{shell}").write_text(script)
-    done = run(project, shell, "-n", f"completion.{shell}")
-    assert (done.returncode, done.stderr) == (0, "")
+SHELLS = ("fish", "tmux", "zsh")
+needs = {name: pytest.mark.skipif(not shutil.which(name), reason=f"needs {name}") for name in SHELLS}
+
+
+@needs["fish"]
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ltrl comp", ["compare", "compile"]),
+        ("ltrl check specs/q", ["specs/quickstart.yaml", "specs/qwen30b_moe.yaml", "specs/qwen4b.yaml"]),
+        ("ltrl plan specs/qwen4b.yaml --set optimizer.l", ["optimizer.lr="]),
+        ("ltrl cluster s", ["show"]),
+    ],
+)
+def test_fish_offers_what_can_stand_there(project: Path, line: str, expected: list[str]) -> None:
+    code = f"_LTRL_COMPLETE=source_fish ltrl | source; complete --do-complete '{line}'"
+    done = run(project, "fish", "--no-config", "-c", code, HOME=str(project))
+    assert done.stderr == ""
+    assert sorted(offer.partition("\t")[0] for offer in done.stdout.splitlines()) == expected
+
+
+@needs["zsh"]
+@needs["tmux"]
+def test_zsh_completes_at_its_prompt(project: Path) -> None:
+    (project / ".zshrc").write_text(
+        "PS1='> '\nautoload -U compinit && compinit -u -D\nsource <(_LTRL_COMPLETE=source_zsh ltrl)\n"
+    )
+    socket = f"ltrl-{os.getpid()}-{time.monotonic_ns()}"
+    tmux = ("tmux", "-u", "-L", socket, "-f", os.devnull)
+    try:
+        run(project, *tmux, "new-session", "-d", "-x", "110", "-y", "30", "zsh -d", ZDOTDIR=str(project))
+        for typed, shown in (
+            ("ltrl expl", "> ltrl explain"),
+            ("ltrl comp", "compile"),
+            ("ltrl check specs/deep", "> ltrl check specs/deepseek8b.yaml"),
+            ("ltrl plan specs/qwen4b.yaml --set optimizer.l", "> ltrl plan specs/qwen4b.yaml --set optimizer.lr="),
+        ):
+            run(project, *tmux, "send-keys", "C-u", typed, "Tab")
+            deadline = time.monotonic() + 60
+            while shown not in (screen := run(project, *tmux, "capture-pane", "-p").stdout):
+                assert time.monotonic() < deadline, f"{shown!r} not in\n{screen}"
+                time.sleep(0.05)
+    finally:
+        run(project, *tmux, "kill-server")
