@@ -159,6 +159,16 @@ def test_the_page_needs_nothing_but_itself_and_lets_no_text_be_markup(tmp_path: 
     assert page.read_text().count("<tr>") == 2
 
 
+def test_long_lists_are_folded(tmp_path: Path, ltrl: Any) -> None:
+    search = Search("q", tuple(f"d{n}" for n in range(100)))
+    trajectory = Trajectory("a", QUESTION, 0, (search,), "", None, "scripted")
+    path, page = lines(tmp_path / "d.jsonl", sample(trajectory=trajectory)), tmp_path / "page.html"
+    assert "         and 88 more\n" in ltrl("show", path, "museum")[1]
+    assert ltrl("show", path, "museum", "--full")[1].count("not in the prompt") == 100
+    ltrl("show", path, "museum", "--html", page)
+    assert '<details class="more"><summary>76 more</summary>' in page.read_text()
+
+
 def chromium(page: Path, *options: str) -> bytes:
     """What headless Chromium prints of a page."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -20,6 +20,10 @@ TIERS = {"gold": "bold yellow", "tier-1": "red", "tier-2": "blue"}
 """Style of each tier in the terminal."""
 
 
+FEW = 12
+"""Documents of a step that are printed unless all are asked for."""
+
+
 def listed(rows: Iterable[Row], *, limit: int, as_json: bool) -> None:
     """Prints the records of a file, the first `limit` of them."""
     if as_json:
@@ -71,9 +75,12 @@ def record(found: View, *, full: bool, as_json: bool) -> None:
         tiers = [Text(tier or "not in the prompt", TIERS.get(tier, "dim")) for _, tier in documents]
         inline = named[0] + Text(" ") + tiers[0] if not done and len(named) == 1 else Text(show.printable(done))
         console.print(Text(f"{kind:<8}", "bold") + inline)
-        for line, tier in zip(named, tiers, strict=True) if done or len(named) > 1 else ():
+        shown = list(zip(named, tiers, strict=True)) if done or len(named) > 1 else []
+        for line, tier in shown if full else shown[:FEW]:
             tier.pad_right(max(0, 18 - len(tier)))
             console.print(Text(" " * 9) + tier + line)
+        if len(shown) > FEW and not full:
+            console.print(Text(f"         and {len(shown) - FEW} more", "dim"))
     for place, (passage, text) in enumerate(found.passages, 1):
         names = f", names {', '.join(map(str, text.entities))}" if text.entities else ""
         head = Text(f"{place:>4} ") + Text(f"{passage.tier:<7}", TIERS[passage.tier])
@@ -140,7 +147,7 @@ def _json(found: View) -> None:
 
 
 def _few(places: list[str]) -> str:
-    return ", ".join(places[:12]) + (f" and {len(places) - 12} more" if len(places) > 12 else "") or "-"
+    return ", ".join(places[:FEW]) + (f" and {len(places) - FEW} more" if len(places) > FEW else "") or "-"
 
 
 def _short(text: str, width: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,14 @@ _STYLE = """<style>
 .gold { --tier: var(--gold) } .tier-1 { --tier: var(--tier-1) } .tier-2 { --tier: var(--tier-2) }
 .outside { --tier: var(--faint) }
 .context { display: flex; height: 2.2rem; border-radius: 6px; overflow: hidden; background: var(--panel) }
-.context a { background: var(--tier); min-width: 1px; border-right: 1px solid var(--paper) }
+.context a { background: var(--tier); min-width: 0 }
+.context.few a { border-right: 1px solid var(--paper) }
 .context a:hover, .context a:focus { filter: brightness(1.3) }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin: .5rem 0; color: var(--faint) }
 .legend span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
   border-radius: 2px; background: var(--tier) }
-.question { font-size: 1.1rem; max-width: 60rem }
+.question { font-size: 1.1rem; max-width: 60rem; white-space: pre-line }
+details.more { border: 0; padding: 0; margin: 0; display: inline }
 ol.timeline { list-style: none; margin: 1rem 0; padding: 0 0 0 1.25rem; border-left: 2px solid var(--line) }
 .timeline li { position: relative; margin: 0 0 .9rem }
 .timeline li::before { content: ""; position: absolute; left: -1.65rem; top: .4rem; width: .65rem; height: .65rem;
@@ -44,6 +46,12 @@ table td { overflow-wrap: break-word }
 @media (max-width: 40rem) { body { margin: 1rem auto; padding: 0 .75rem } pre { font-size: 12px; max-height: 28rem } }
 @media print { details > pre { display: block } }
 </style>"""
+
+FEW = 24
+"""Chips in a row before the others are folded away."""
+
+MANY = 150
+"""Documents from which on no line is drawn between them: a phone is 360 pixels wide."""
 
 _TIERS = {
     "gold": "gold: on the path to the answer",
@@ -97,7 +105,7 @@ def _entities(found: View) -> Iterator[tuple[str, ...]]:
             if number in text.entities
         ]
         also = ", ".join(found.sample.aliases.get(entity, ()))
-        yield _number(number), escape(entity), escape(also), " ".join(places) or "-"
+        yield _number(number), escape(entity), escape(also), _folded(places) or "-"
 
 
 def _context(found: View) -> Iterator[str]:
@@ -110,7 +118,8 @@ def _context(found: View) -> Iterator[str]:
         f'title="{i}: {escape(p.title or p.id)}, {p.tier}" aria-label="document {i}"></a>'
         for i, (p, text) in enumerate(found.passages, 1)
     )
-    yield f'<div class="context">{"".join(pieces)}</div>'
+    few = " few" if len(found.passages) < MANY else ""
+    yield f'<div class="context{few}">{"".join(pieces)}</div>'
     counts = {
         tier: (
             sum(p.tier == tier for p, _ in found.passages),
@@ -138,13 +147,13 @@ def _timeline(found: View) -> Iterator[str]:
     places = {p.title or p.id: i for i, (p, _) in reversed(list(enumerate(found.passages, 1)))}
     yield '<ol class="timeline">'
     for kind, said, related in listed:
-        chips = "".join(
+        chips = [
             f'<a class="{tier} chip" href="#d{places[name]}">{escape(name)}</a>'
             if tier
             else f'<span class="outside chip" title="not in the prompt">{escape(name)}</span>'
             for name, tier in related
-        )
-        documents = f'<div class="documents">{chips}</div>' if chips else ""
+        ]
+        documents = f'<div class="documents">{_folded(chips)}</div>' if chips else ""
         yield f'<li class="{kind}"><b>{kind}</b>{escape(said)}{documents}</li>'
     yield "</ol>"
 
@@ -162,6 +171,13 @@ def _documents(found: View) -> Iterator[str]:
         is_open = " open" if p.tier == "gold" else ""
         shown = f'<pre id="d{place}">{_marked(text)}</pre>'
         yield f'<details class="{p.tier}"{is_open}><summary>{head}</summary>{shown}</details>'
+
+
+def _folded(chips: Sequence[str]) -> str:
+    """The first chips, the others behind a word to click."""
+    few, more = chips[:FEW], chips[FEW:]
+    rest = f' <details class="more"><summary>{len(more)} more</summary>{" ".join(more)}</details>' if more else ""
+    return " ".join(few) + rest
 
 
 def _marked(text: Shown) -> str:
