@@ -58,7 +58,7 @@ def test_a_curve_goes_through_its_values_and_leaves_gaps():
 def test_axes_and_numbers_are_short():
     assert [bounds(v) for v in ([], [0.2, 0.9], [0.0, 12.5], [-1.0, 2.0])] == [(0, 1), (0, 1), (0, 12.5), (-1, 2)]
     found = [number(v) for v in (None, math.nan, 0, 0.5, 12.345, 99999, 1234567, 2e9, 1.5e-6)]
-    assert found == ["-", "-", "0", "0.500", "12.345", "100.0k", "1.2M", "2.0G", "1.5e-06"]
+    assert found == ["-", "-", "0", "0.500", "12.3", "100.0k", "1.2M", "2.0G", "1.5e-06"]
 
 
 def test_a_curve_kept_up_to_date_is_the_one_made_at_once():

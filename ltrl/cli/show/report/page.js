@@ -47,13 +47,15 @@
     });
   }
 
+  const isLong = (run) => run.steps.length > 4 * WINDOW;
+
   function line(run, values, name, stroke) {
     const shown = { x: run.steps, type: "scatter", mode: "lines", connectgaps: false };
-    const isLong = run.steps.length > 4 * WINDOW;
-    const main = { ...shown, y: isLong ? smooth(values, run.neighbours) : values, name, line: { color: stroke, width: 2 },
-      customdata: values, hovertemplate: isLong ? "%{y:.4~g} (%{customdata:.4~g})" : "%{y:.4~g}" };
+    const long = isLong(run);
+    const main = { ...shown, y: long ? smooth(values, run.neighbours) : values, name, line: { color: stroke, width: 2 },
+      customdata: values, hovertemplate: long ? "%{y:.4~g} (%{customdata:.4~g})" : "%{y:.4~g}" };
     if (run.steps.length === 1) main.mode = "markers";
-    return isLong ? [{ ...shown, y: values, line: { color: stroke, width: 1 }, opacity: 0.3, hoverinfo: "skip", showlegend: false }, main] : [main];
+    return long ? [{ ...shown, y: values, line: { color: stroke, width: 1 }, opacity: 0.3, hoverinfo: "skip", showlegend: false }, main] : [main];
   }
 
   function overlay(figure) {
@@ -106,7 +108,8 @@
 
   function curves() {
     const thinned = Math.max(...data.runs.map((run) => run.neighbours));
-    const said = [`Bold: mean of the last ${WINDOW} steps; thin: each ${thinned > 1 ? `mean of ${thinned} steps` : "step"}.`];
+    const said = [];
+    if (data.runs.some(isLong)) said.push(`Bold: mean of the last ${WINDOW} steps; thin: each ${thinned > 1 ? `mean of ${thinned} steps` : "step"}.`);
     if (data.runs.some((run) => run.starts.length)) said.push("Dotted: a later start of the driver, after a resume.");
     if (data.runs.some((run) => run.checkpoints.length)) said.push("Ticks at the foot: checkpoints that are still there.");
     document.getElementById("about-curves").textContent = data.runs.some((run) => run.steps.length) ? said.join(" ") : "No step was measured.";

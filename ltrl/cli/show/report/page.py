@@ -190,12 +190,10 @@ def _run(story: Story, *, is_alone: bool) -> Iterator[str]:
         yield _table(("", ""), [row for row in rows if row[1]])
         yield "<p class='soft'>Its bundle is gone or was changed: the spec cannot be shown.</p>"
         return
-    owners = {f"{owner['distribution']} {owner['version']}" for owner in made.lock["backends"].values()}
     container = made.lock.get("container")
     rows += [
         ("ltrl", made.lock["ltrl"]),
         ("backends", ", ".join(f"{n} ({o['distribution']} {o['version']})" for n, o in made.lock["backends"].items())),
-        ("from", ", ".join(sorted(owners))),
         ("container", json.dumps(container) if container else ""),
     ]
     yield _table(("", ""), [row for row in rows if row[1]])

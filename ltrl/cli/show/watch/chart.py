@@ -74,4 +74,6 @@ def number(value: float | None) -> str:
             return f"{value / (1e3 if letter == 'k' else factor):.1f}{letter}"
     if size >= 100 or value == 0:
         return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
     return f"{value:.3f}" if size >= 0.001 else f"{value:.1e}"
