@@ -138,6 +138,17 @@ def test_an_endpoint_that_misbehaves_is_asked_until_it_answers(tmp_path: Path) -
     assert sorted(seen.values()) == [2] * 6  # each once more, none a third time
 
 
+def test_two_benchmarks_of_the_same_questions_ask_them_once(tmp_path: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    section = {"backend": "ruler", "tasks": ["single"], "lengths": [256], "questions": 3}
+    with loopback_judge(script=knows) as server:
+        path = spec(tmp_path, server.base_url, benchmarks={"a": section, "b": section})
+        measure(measurement(path), tmp_path / "out", on_progress=lambda done, total: told.append((done, total)))
+    assert len(server.requests) == 3
+    assert [s.benchmark for s in read(tmp_path / "out")] == ["a"] * 3 + ["b"] * 3
+    assert told[-1] == (3, 3)
+
+
 def test_no_more_is_under_way_than_allowed_and_no_further_prompt_is_made(tmp_path: Path) -> None:
     def script(number: int, request: dict[str, Any]) -> Answer:
         return Answer("1", delay=0.02)

@@ -93,7 +93,7 @@ class Asked:
 def ask(prompts: Iterator[Prompt], log: Log, target: Target, *, on_answer: Callable[[], None]) -> Asked:
     """Asks for every answer that the log has not; raises NO_ANSWERS when none comes any more.
 
-    `prompts` is read in another thread, never further ahead than there are requests under way.
+    Keys differ. `prompts` is read in another thread, never further ahead than there are requests under way.
     """
     return asyncio.run(_ask(prompts, log, target, on_answer))
 
@@ -131,10 +131,8 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
             for _ in range(wanted.concurrency):
                 group.create_task(work())
             while (prompt := await asyncio.to_thread(next, prompts, None)) is not None:
-                if prompt.key in log or prompt.key in run.under_way:
-                    continue
-                run.under_way.add(prompt.key)
-                await queue.put(prompt)
+                if prompt.key not in log:
+                    await queue.put(prompt)
             for _ in range(wanted.concurrency):
                 await queue.put(None)
     except* Exception as errors:
@@ -160,7 +158,6 @@ class _Run:
     def __init__(
         self, endpoint: Endpoint, log: Log, asked: Asked, on_answer: Callable[[], None], *, most_failures: int
     ) -> None:
-        self.under_way: set[str] = set()
         self._endpoint, self._log, self._asked, self._on_answer = endpoint, log, asked, on_answer
         self._most_failures = most_failures
         self._failures_in_a_row = 0

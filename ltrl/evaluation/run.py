@@ -107,7 +107,9 @@ class _Reader:
     ) -> None:
         self._section, self._target, self._sets, self._lengths = section, target, sets, lengths
         self._answers, self._on_progress = answers, on_progress
-        self._num_done = self._num_wanted = 0
+        self._keys: set[str] = set()
+        """Of all answers so far: two benchmarks may have the same questions, which are asked once."""
+        self._num_done = 0
         self._is_read = False
 
     def prompts(self) -> Iterator[Prompt]:
@@ -128,19 +130,20 @@ class _Reader:
                     continue
                 found = list(Prompt.all_of(self._target, fitted.question.messages, fitted.num_tokens, samples))
                 one.planned.append(_Planned(slim, tuple(p.key for p in found), samples, fitted.is_cut))
-                self._num_wanted += samples
-                self._num_done += sum(prompt.key in self._answers for prompt in found)
-                yield from found
+                fresh = [prompt for prompt in found if prompt.key not in self._keys]
+                self._keys.update(prompt.key for prompt in fresh)
+                self._num_done += sum(prompt.key in self._answers for prompt in fresh)
+                yield from fresh
             if not seen:
                 hint = "its options leave none, or its files are empty"
                 raise fail(Code.BAD_DATA, f"the benchmark `{one.name}` has no question", hint=hint)
         self._is_read = True
-        self._on_progress(self._num_done, self._num_wanted)
+        self._on_progress(self._num_done, len(self._keys))
 
     def answered(self) -> None:
         """One more answer, or the end of asking for one."""
         self._num_done += 1
-        self._on_progress(self._num_done, self._num_wanted if self._is_read else None)
+        self._on_progress(self._num_done, len(self._keys) if self._is_read else None)
 
 
 def _questions(one: _Set) -> Iterator[Question]:
