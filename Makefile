@@ -41,6 +41,7 @@ docs: $(VENV)/.test
 	$(BIN)/python tools/docs.py
 
 bench: $(VENV)/.test
+	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/cli.py
 	$(BIN)/python benchmarks/data_check.py
 	$(BIN)/python benchmarks/diff.py

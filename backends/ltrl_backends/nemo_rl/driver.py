@@ -14,7 +14,7 @@ from typing import Any
 
 from ltrl.backend import RewardSection, load
 from ltrl.checkpoints import put_unusable_aside
-from ltrl.errors import Code, LtrlError, fail
+from ltrl.errors import Code, LtrlError, fail, unreadable
 from ltrl.served import connect, hosted
 from ltrl_backends.nemo_rl.config import PROCESSOR, TRAIN
 from ltrl_backends.nemo_rl.tracking import keep_run
@@ -58,7 +58,11 @@ def train(path: Path, *, setup: Callable[..., Any] | None = None) -> None:
 
 def _tidy(checkpoints: Path) -> None:
     """NeMo-RL resumes from the highest `step_N`, whatever is in it: damaged ones must not be there."""
-    for damaged in put_unusable_aside(checkpoints):
+    try:
+        found = put_unusable_aside(checkpoints)
+    except OSError as error:
+        raise LtrlError(unreadable(error, f"`{error.filename or checkpoints}`")) from None
+    for damaged in found:
         sys.stderr.write(f"set aside: `{damaged.directory.name}`, {'; '.join(damaged.problems)}\n")
 
 
