@@ -104,3 +104,41 @@ def test_a_tokenizer_that_cannot_be_used_is_said(tmp_path: Path, text: str | Non
     with pytest.raises(LtrlError) as caught:
         counter(project=tmp_path, given=path)
     assert caught.value.diagnostics[0].code is code
+
+
+def test_the_nemo_rl_engine_drops_documents_until_the_prompt_fits(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    from ltrl_backends.nemo_rl.dataset import LtrlDataset
+
+    whole = tokenizers_file(transformers, model)
+    documents = [
+        {"id": f"d{n}", "title": "", "tier": tier, "text": f"said {n} " + "so " * 40}
+        for n, tier in enumerate(("tier-2", "gold", "tier-1"))
+    ]
+    long = record(1, 0)
+    question = long["metadata"]["extra_reward_info"]["question"]
+    text = "".join(f"<doc {n}>\n{d['text']}\n</doc>\n" for n, d in enumerate(documents))
+    long["input_messages"][0]["content"] = f"Documents:\n{text}{question}"
+    long["metadata"]["documents"] = documents
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in (long, record(2, 5), record(3, 900))))
+    section = {"backend": "longtrace", "path": str(path), "overlong": "drop-documents"}
+    made = LtrlDataset(task_name="train", section=section, tokenizer=str(whole), max_prompt_tokens=135)
+    assert [row["info"]["uid"] for row in made.dataset] == ["1", "2"]
+    prompt = made.dataset[0]["messages"][0]["content"]
+    kept = "".join(f"<doc {n}>\n{documents[n]['text']}\n</doc>\n" for n in (1, 2))
+    assert prompt == f"Documents:\n{kept}{question}"
+    said = "train: left out 1 of 3 samples, dropped 1 documents of 1 samples; longer than 135 tokens\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
+def tokenizers_file(transformers: Any, model: Path) -> Path:
+    """The model's directory as `transformers` writes it."""
+    whole = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(model / "tokenizer.json"), chat_template=TEMPLATE, unk_token="[UNK]"
+    )
+    whole.backend_tokenizer.no_truncation()
+    whole.save_pretrained(str(model / "whole"))
+    return model / "whole"
