@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from launching import make_bundle, stand_in, until
 
 from ltrl import runs, state
 from ltrl import submit as launcher
+from ltrl.backend import Stage
 from ltrl.state import State
 
 RAY = r"""#!/usr/bin/env python3
@@ -58,7 +60,7 @@ def slurm(tmp_path, monkeypatch):
     return fake
 
 
-def start(tmp_path, *arguments, command=None, **environment):
+def start(tmp_path, *arguments, command=None, stages=(), **environment):
     cluster = {
         "executor": "slurm",
         "nodes": 3,
@@ -67,7 +69,9 @@ def start(tmp_path, *arguments, command=None, **environment):
         "environment": {"LTRL_NODE_TMP": str(tmp_path), **environment},
         "setup": [f"PATH={shlex.quote(str(tmp_path / 'slurm' / 'bin'))}:$PATH"],  # before a real Ray of this Python
     }
-    bundle = make_bundle(tmp_path, command or stand_in(*arguments), cluster=cluster, spec="qwen30b_moe.yaml")
+    bundle = make_bundle(
+        tmp_path, command or stand_in(*arguments), cluster=cluster, spec="qwen30b_moe.yaml", stages=stages
+    )
     return launcher.submit(bundle, project=tmp_path)
 
 
@@ -174,3 +178,40 @@ def test_every_node_imports_ltrl_from_the_bundle(slurm, tmp_path):
     for i in range(3):
         first = json.loads((tmp_path / "ray" / f"ltrl_node_{i}").read_text())[2].split(os.pathsep)[0]
         assert first == str(archive)
+
+
+LISTENS = """
+import http.server, pathlib
+from ltrl import service
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/readyz" else 404)
+        self.end_headers()
+with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+    service.publish(pathlib.Path.cwd(), f"http://127.0.0.1:{server.server_port}", token=None)
+    server.serve_forever()
+"""
+
+
+def judge(*command):
+    return Stage("judge", command, before_training=True, is_service=True, minutes=5)
+
+
+def test_ray_starts_when_the_services_of_the_run_are_ready(slurm, tmp_path):
+    code = (
+        "import os, sys; from ltrl import service; print(service.address('judge')); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, *stand_in()]
+    run = start(tmp_path, command=command, stages=(judge(sys.executable, "-c", LISTENS),))
+    assert finished(run, 60)[0].state is State.COMPLETED
+    found = (run.attempt_dir(1) / "stdout.log").read_text().splitlines()[0]
+    assert found == f"{run.path}/stages/judge/service.json"
+    service = state.read_run(run.path / "stages" / "judge")
+    assert until(lambda: (r := runs.status(service)).state.is_finished and r, 60).state is State.COMPLETED
+
+
+def test_a_service_that_has_ended_ends_the_job_before_ray_starts(slurm, tmp_path):
+    run = start(tmp_path, stages=(judge("bash", "-c", "exit 7"),))
+    row, status = finished(run, 60)
+    assert (row.reason, status) == ("the service `judge` has ended: the driver ended with status 7", 1)
+    assert "Ray started" not in (run.attempt_dir(1) / "moments").read_text()
