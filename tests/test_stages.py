@@ -117,3 +117,16 @@ def test_nothing_to_export_is_said(tmp_path, capsys, monkeypatch):
         1,
         "error[LTRL017]: NeMo-RL is not installed here: `export` runs in its container\n",
     )
+
+
+def test_a_model_that_would_be_lost_with_its_container_is_not_converted(tmp_path):
+    profile = tmp_path / "p.yaml"
+    text = "kind: cluster\nexecutor: slurm\nnodes: 4\ngpus_per_node: 8\ncontainer: {runtime: pyxis, image: x}\n"
+    profile.write_text(text)
+    with pytest.raises(LtrlError) as caught:
+        planned(["convert", "train"], cluster=str(profile), spec="qwen30b_moe.yaml")
+    [found] = caught.value.diagnostics
+    assert found.message.startswith("the stage `convert` would leave the model in its container")
+    profile.write_text(f"{text}environment: {{HF_HOME: /shared/hf}}\nshared_paths: [/shared]\n")
+    made = planned(["convert", "train"], cluster=str(profile), spec="qwen30b_moe.yaml")
+    assert [(stage.name, stage.gpus_per_node) for stage in made.stages] == [("convert", 1)]

@@ -134,8 +134,11 @@ class NemoRL:
 
     def stages(self, plan: Plan) -> tuple[Stage, ...]:
         """The start model in Megatron's form, rewards beside the training, the trained model in Hugging Face's form."""
+        from ltrl.errors import LtrlError
         from ltrl.reward_stage import reward_server
 
+        if "convert" in plan.resolved.spec.stages and (lost := _converted_in_vain(plan.resolved)):
+            raise LtrlError(lost)
         convert = ("python", "-m", "ltrl_backends.nemo_rl.convert", f"../../bundle/{CONFIG}")
         export = ("python", "-m", "ltrl_backends.nemo_rl.export", "../../checkpoints", "model")
         return (
@@ -143,6 +146,23 @@ class NemoRL:
             reward_server(plan),
             Stage("export", export, minutes=120),
         )
+
+
+def _converted_in_vain(resolved: Resolved) -> Diagnostic | None:
+    """What is wrong when the training would not find the converted model: it would lie in the container."""
+    from ltrl.errors import Code, Diagnostic
+
+    if resolved.cluster.container is None or {"NRL_MEGATRON_CHECKPOINT_DIR", "HF_HOME"} & {
+        *resolved.cluster.environment
+    }:
+        return None
+    return Diagnostic(
+        Code.STAGE,
+        "the stage `convert` would leave the model in its container: neither `NRL_MEGATRON_CHECKPOINT_DIR` nor "
+        f"`HF_HOME` is in the `environment` of the cluster profile `{resolved.cluster_name}`",
+        resolved.at(f"stages.{resolved.spec.stages.index('convert')}"),
+        "`environment: {NRL_MEGATRON_CHECKPOINT_DIR: /shared/megatron}`, and that directory in `shared_paths`",
+    )
 
 
 def _no_gpu_wanted(resolved: Resolved) -> Diagnostic:
