@@ -288,3 +288,36 @@ def test_what_cannot_be_written_or_is_damaged_is_said(tmp_path: Path, monkeypatc
     store.unlink()
     (made.path / "card.json").write_text('{"key": "')
     assert built(spec, monkeypatch).is_new
+
+
+def test_stage_of_a_plugin_needs_its_methods_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    from ltrl.backend import registry
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "last_link.py").write_text(
+        "from typing import ClassVar, Literal\n"
+        "from ltrl.dataset.kinds import WalkSection\n"
+        "class LastLink:\n"
+        "    api: ClassVar[int] = 1\n"
+        "    class Options(WalkSection):\n"
+        "        backend: Literal['last-link']\n"
+        "    def __init__(self, options): ...\n"
+        "    def choose(self, path, candidates, random):\n"
+        "        return len(candidates) - 1\n"
+    )
+    info = tmp_path / "mine" / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ltrl.backends]\nwalk.last-link = last_link:LastLink\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    registry.backends.cache_clear()
+    registry.load.cache_clear()
+    try:
+        assert "mine" in {entry.dist.name for entry in metadata.entry_points(group=registry.GROUP) if entry.dist}
+        made = built(project(tmp_path, records=2), monkeypatch, "walk={backend: last-link, hops: 2, min_links: 2}")
+    finally:
+        registry.backends.cache_clear()
+        registry.load.cache_clear()
+    assert made.card["spec"]["walk"]["backend"] == "last-link"

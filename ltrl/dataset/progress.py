@@ -46,7 +46,7 @@ class Progress:
 
         yield step
         if has_told or time.monotonic() - start > 1:
-            self._tell(f"{what}: {count} in {_span(time.monotonic() - start)}", is_last=True)
+            self._tell(f"{what}: {f'{count} in ' if count else ''}{_span(time.monotonic() - start)}", is_last=True)
 
     def say(self, text: str) -> None:
         """One line that stays."""
