@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from launching import SPECS, STAND_IN, make_bundle, make_plan, make_sweep, until
 
-from ltrl import array, compile, runs, state
+from ltrl import array, compile, mock, runs, state
 from ltrl import submit as launcher
 from ltrl.backend import Stage
 from ltrl.errors import Code, LtrlError
@@ -108,6 +108,16 @@ def test_a_training_whose_job_is_killed_ends_its_service(tmp_path):
                 os.kill(pid, signal.SIGKILL)
     found = over(run)
     assert states(found) == {"train": State.FAILED, "reward-server": State.COMPLETED}
+
+
+@pytest.mark.slurm  # for half a minute Slurm is not asked
+def test_a_job_that_could_say_nothing_of_its_end_ends_its_service(tmp_path):
+    cluster = MOCK | {"restarts": {"how": "none"}}
+    run = launcher.submit(served(tmp_path, "--seconds", "30", cluster=cluster), project=tmp_path)
+    until((run.path / "scored").exists, 120)
+    mock.send(tmp_path / "state" / "mock", rows(run)["train"].job_id, "node-fail", requeue=False)
+    assert states(over(run, 240)) == {"train": State.NODE_FAIL, "reward-server": State.COMPLETED}
+    assert not (run.attempt_dir(1) / "exit_status").exists()
 
 
 def test_a_service_that_fails_ends_the_training_with_its_cause(tmp_path):
