@@ -29,7 +29,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
 
 @pytest.fixture(scope="module")
 def server(made: tuple[Path, Any, Any]) -> Iterator[ModelServerProcess]:
-    with model_server(str(made[0]), "--max-batch", "8") as running:
+    """Serves a checkpoint as the embedded engine saves it; tests of access serve the model directory."""
+    checkpoint = made[0].parent / "step_20"
+    made[1].save_pretrained(checkpoint / "policy" / "weights")
+    made[2].save_pretrained(checkpoint / "policy" / "tokenizer")
+    (checkpoint / "training_info.json").write_text("{}")
+    with model_server(str(checkpoint), "--name", "tiny", "--max-batch", "8") as running:
         yield running
 
 
