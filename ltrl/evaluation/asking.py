@@ -72,10 +72,15 @@ class Prompt:
             fields["top_k"] = sampling.top_k
         for number in range(samples):
             if sampling.seed is not None:
-                fields["seed"] = sampling.seed + number
+                fields["seed"] = _seed(sampling.seed, digest, number)
             told = json.dumps(fields, sort_keys=True).encode()
             key = sha256(b"\0".join((target.identity.encode(), digest, told, str(number).encode()))).hexdigest()[:32]
             yield cls(key, b'{"messages":' + written + b"," + told[1:])
+
+
+def _seed(seed: int, digest: bytes, number: int) -> int:
+    """A seed of each answer's own: with one for all, every question would be answered by the same luck."""
+    return int.from_bytes(sha256(b"%d %d " % (seed, number) + digest).digest()[:4], "big") >> 1
 
 
 @dataclass

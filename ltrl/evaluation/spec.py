@@ -33,7 +33,7 @@ class Sampling(Model):
     top_k: Count | None = 20
     """Sample from so many tokens only; null sends none: endpoints of the plain OpenAI protocol refuse it."""
     seed: Whole | None = 0
-    """Seed of a question's first answer, one more for each further one; null sends none."""
+    """From it each answer to each question has a seed of its own; null sends none."""
 
 
 class Requests(Model):
