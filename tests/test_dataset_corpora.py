@@ -279,3 +279,14 @@ def test_long_texts_are_cut_where_something_ends() -> None:
     assert cut("one two. three four five", 15) == "one two."
     assert cut("first part\n\nsecond part", 15) == "first part"
     assert cut("a" * 50, 10) == "a" * 10
+
+
+def test_threads_that_ended_leave_their_connections_to_others(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    corpus = store(tmp_path, "jsonl", path=str(write_pages(tmp_path / "c.jsonl", pages(30))))
+    for _ in range(5):
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(lambda n: corpus.page(n).number, range(1, 31))) == list(range(1, 31))
+    assert len(corpus._opened) <= 4
+    corpus.close()

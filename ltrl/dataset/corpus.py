@@ -46,24 +46,34 @@ class Corpus:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._opened: list[tuple[threading.Thread, sqlite3.Connection]] = []
 
     def close(self) -> None:
         """Gives the connections of all threads back."""
         while self._opened:
-            self._opened.pop().close()
+            self._opened.pop()[1].close()
 
     @property
     def _db(self) -> sqlite3.Connection:
         found: sqlite3.Connection | None = getattr(self._local, "db", None)
         if found is None:
-            found = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-            )
-            found.execute("PRAGMA cache_size = -32768")  # KiB, for each thread
-            self._local.db = found
-            self._opened.append(found)
+            found = self._local.db = self._connection()
         return found
+
+    def _connection(self) -> sqlite3.Connection:
+        """That of a thread which has ended, or a new one: each has a cache, and every stage has threads of its own."""
+        me = threading.current_thread()
+        with self._lock:
+            for place, (owner, db) in enumerate(self._opened):
+                if not owner.is_alive():
+                    self._opened[place] = (me, db)
+                    return db
+            uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+            db = sqlite3.connect(uri, uri=True, check_same_thread=False)  # an iterator of it may change its thread
+            db.execute("PRAGMA cache_size = -16384")  # KiB
+            self._opened.append((me, db))
+            return db
 
     @cached_property
     def facts(self) -> dict[str, Any]:
