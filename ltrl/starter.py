@@ -26,6 +26,8 @@ SHORTEST = 4 * 1024
 """A first spec that has no room for so many tokens is none for long contexts."""
 SMALL = 145
 """Tokens of a sequence on a machine without GPUs: those of specs/quickstart.yaml."""
+RECORDS = "longtrace"
+"""The data backend for a file, where it is installed: it reads the records of `ltrl data build` and of LongTraceRL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _data(said: str) -> dict[str, Any]:
                 Code.MISSING_FIELD, f"the data backend `{said}` needs options", hint="name a file instead"
             ) from None
         return section
-    for name in found:
+    for name in sorted(found, key=lambda name: name != RECORDS):
         fields = load("data", name).Options.model_fields
         if "path" in fields and fields["path"].is_required():
             return {"backend": name, "path": said}
