@@ -389,6 +389,23 @@ def test_smallest_change_makes_it_fit(name: str, sizes: Layout, changes: Setting
     assert obstacles(card(name), change.layout) == ()
 
 
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"filtered_sampling": True}, "`parallelism.context` 4 -> 8, `parallelism.pipeline` 2 -> 1"),
+        ({"gpu_memory_share": 0.92}, "`rollout.gpu_memory` 0.92 -> 0.9"),
+    ],
+)
+def test_a_tight_layout_is_told_what_fits_without_doubt(changes: Settings, what: str) -> None:
+    usual: Settings = {"context_total": CONTEXT, "gpu_memory_gb": 80.0, "rollout": EngineSizes(tensor=8)}
+    chosen: Settings = {**usual, **changes}
+    assert estimate(card(MIXTURE), layout(4, 2, 4, 16), **chosen).verdict == "tight"
+    change = smallest_change(card(MIXTURE), layout(4, 2, 4, 16), batch_size=128, **chosen)
+    assert change is not None
+    assert change.what == what
+    assert change.estimate.verdict == "fits"
+
+
 def test_shorter_context_is_the_last_resort() -> None:
     change = smallest_change(
         # no share of one GPU caches a million tokens at 128 KiB each

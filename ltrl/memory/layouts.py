@@ -81,20 +81,24 @@ def smallest_change(
 ) -> Change | None:
     """The smallest change after which a layout fits; none when it fits already or nothing that is tried helps.
 
+    A layout that does not fit may become a tight one where nothing as small does better, a tight one has to fit.
+
     Fewest fields first, then the smallest factors, and context before tensor, expert and pipeline. Tried are every
     layout of the same GPUs, the recomputation, logits in chunks and, when generation does not fit, the rollout engine's
     share and size; then two, four and eight times the nodes with any layout; then a shorter context.
     """
     now = estimate(card, layout, **settings)
-    if now.fits:
+    if now.verdict == "fits":
         return None
+    below = _RANK[now.verdict]
     repaired = _repair_rollout(card, layout, settings, now)
     if repaired is not None:
         base, words = repaired
-        found = _same_gpus(card, layout, base, words, batch_size) or _more_nodes(card, layout, base, words, batch_size)
+        found = _same_gpus(card, layout, base, words, batch_size, below=below)
+        found = found or _more_nodes(card, layout, base, words, batch_size, below=below)
         if found is not None:
             return found
-    return _shorter(card, layout, settings)
+    return _shorter(card, layout, settings, below)
 
 
 _RANK: dict[Verdict, int] = {"fits": 0, "tight": 1, "does not fit": 2}
@@ -129,7 +133,8 @@ def _repair_rollout(
     card: ModelCard, layout: Layout, settings: Settings, now: MemoryEstimate
 ) -> tuple[Settings, tuple[str, ...]] | None:
     """Settings under which generation fits, whatever the layout, with the words for it."""
-    if now.sequences_per_engine >= 1 and now.rollout.verdict != "does not fit":
+    below = _RANK[now.verdict]
+    if now.sequences_per_engine >= 1 and _RANK[now.rollout.verdict] < below:
         return settings, ()
     share, engine = settings.get("gpu_memory_share", 0.7), settings.get("rollout", EngineSizes())
     gpus = settings.get("rollout_gpus", layout.num_gpus)
@@ -148,13 +153,13 @@ def _repair_rollout(
         sizes = EngineSizes(tensor, engine.pipeline, engine.expert)
         changed: Settings = {**settings, "gpu_memory_share": new_share, "rollout": sizes}
         found = estimate(card, layout, **changed)
-        if found.sequences_per_engine >= 1 and found.rollout.verdict != "does not fit":
+        if found.sequences_per_engine >= 1 and _RANK[found.rollout.verdict] < below:
             return changed, said
     return None
 
 
 def _same_gpus(
-    card: ModelCard, layout: Layout, settings: Settings, words: tuple[str, ...], batch_size: int | None
+    card: ModelCard, layout: Layout, settings: Settings, words: tuple[str, ...], batch_size: int | None, *, below: int
 ) -> Change | None:
     """The nearest layout on the same GPUs, with or without more recomputation and chunks."""
     variants: list[tuple[Settings, tuple[str, ...]]] = [(settings, ())]
@@ -175,7 +180,7 @@ def _same_gpus(
         tight: Change | None = None
         for _, _, _, other, changed, all_words in group:
             found = estimate(card, other, **changed)
-            if found.fits:
+            if _RANK[found.verdict] < below:
                 change = Change(", ".join(all_words), other, changed, found)
                 if found.verdict == "fits":
                     return change
@@ -200,12 +205,12 @@ def _difference(old: Layout, new: Layout) -> tuple[tuple[str, ...], float]:
 
 
 def _more_nodes(
-    card: ModelCard, layout: Layout, settings: Settings, words: tuple[str, ...], batch_size: int | None
+    card: ModelCard, layout: Layout, settings: Settings, words: tuple[str, ...], batch_size: int | None, *, below: int
 ) -> Change | None:
     for factor in (2, 4, 8):
         nodes, gpus = layout.nodes * factor, layout.num_gpus * factor
         ranked = search(card, gpus, layout.gpus_per_node, batch_size=batch_size, **settings)
-        if ranked and ranked[0][1].fits:
+        if ranked and _RANK[ranked[0][1].verdict] < below:
             other, found = ranked[0]
             resized, _ = _difference(layout, other)
             said = (f"`nodes` of the cluster {layout.nodes} -> {nodes}", *words, *resized)
@@ -213,7 +218,7 @@ def _more_nodes(
     return None
 
 
-def _shorter(card: ModelCard, layout: Layout, settings: Settings) -> Change | None:
+def _shorter(card: ModelCard, layout: Layout, settings: Settings, below: int) -> Change | None:
     """The longest context in steps of 4096 tokens that fits on the same layout."""
     if obstacles(card, layout):
         return None
@@ -224,7 +229,7 @@ def _shorter(card: ModelCard, layout: Layout, settings: Settings) -> Change | No
         middle = (low + high) // 2
         changed: Settings = {**settings, "context_total": middle * 4096}
         found = estimate(card, layout, **changed)
-        if found.fits:
+        if _RANK[found.verdict] < below:
             low, best = middle, Change(f"`model.context` {old:,} -> {middle * 4096:,} tokens", layout, changed, found)
         else:
             high = middle
