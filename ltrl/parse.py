@@ -7,6 +7,7 @@ pydantic's English in ours) and what to do (the nearest name, the allowed values
 from __future__ import annotations
 
 import json
+import math
 import re
 import typing
 from collections.abc import Iterable, Iterator
@@ -43,7 +44,8 @@ def parse(document: Document, model: type[M]) -> M:
             made = model.model_validate_json(json.dumps(values.data))
         except pydantic.ValidationError as error:
             found += values.diagnostics(error)
-    raise_if_any(covered(_distinct([*document.mistakes, *values.mistakes], found), values.secrets))
+    found = _distinct([*document.mistakes, *values.mistakes], found)
+    raise_if_any(covered(_distinct(found, values.not_finite()), values.secrets))
     assert made is not None, "pydantic finds a mistake or makes the model"
     return made
 
@@ -127,6 +129,13 @@ class _Values:
         except LtrlError as error:
             self.unresolved.add(path)
             self.mistakes += error.diagnostics
+
+    def not_finite(self) -> Iterator[Diagnostic]:
+        """Numbers that JSON has not; pydantic lets them pass where a field takes anything."""
+        for path, value in walk(self.data):
+            if isinstance(value, float) and not math.isfinite(value):
+                message = f"`{words.dotted(path)}` is {words.shown(value)}, expected a finite number"
+                yield Diagnostic(Code.INVALID_VALUE, message, self.document.at(path), self._meaning(path))
 
     def diagnostics(self, error: pydantic.ValidationError) -> Iterator[Diagnostic]:
         """What pydantic found, in our words."""

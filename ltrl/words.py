@@ -146,7 +146,7 @@ def hint(kind: str, context: dict[str, Any], value: Any, written: str) -> str | 
     if kind in ("int_type", "int_parsing", "float_type", "float_parsing") and isinstance(value, str):
         return _number_hint(value, whole=kind.startswith("int"))
     if kind == "int_from_float" or (kind in ("int_type",) and isinstance(value, float)):
-        return f"write `{int(value)}`" if isinstance(value, float) and value == int(value) else None
+        return f"write `{int(value)}`" if isinstance(value, float) and value.is_integer() else None
     if kind == "string_type" and isinstance(value, bool | int | float):
         what = "`true` or `false`" if isinstance(value, bool) else "a number"
         return f'write `"{written}"`: without quotes this is {what}'
