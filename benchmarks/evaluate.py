@@ -1,8 +1,8 @@
 """What evaluating costs beside the model: the client's time, its memory, answers graded a second.
 
 A server in a process of its own answers at once, whatever it is asked. Prompts have 128K tokens (4 characters each),
-256 are under way at a time. User time is the client's own; system time is the kernel's, which copies half a megabyte;
-wall time has the server's reading in it.
+256 are under way at a time, 2,048 in all. User time is the client's own; system time is the kernel's, which copies half
+a megabyte; wall time has the server's reading in it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from ltrl.evaluation.asking import Prompt, Target, ask
 from ltrl.evaluation.spec import Requests, Sampling
 from ltrl.evaluation.statistics import Scores, difference, mean
 
-TOKENS, CONCURRENCY, QUESTIONS, SAMPLES = 131072, 256, 512, 4
+TOKENS, CONCURRENCY, REQUESTS, SAMPLES = 131072, 256, 2048, 4
 REPLY = b'{"choices":[{"message":{"content":"42"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}'
 
 
@@ -62,7 +63,7 @@ def requests(samples: int) -> tuple[float, float, float, float]:
     text = "The grass is green. The sky is blue. " * (4 * TOKENS // 37)
 
     def prompts() -> Iterator[Prompt]:
-        for number in range(QUESTIONS):
+        for number in range(REQUESTS // samples):
             yield from Prompt.all_of(target, (("user", f"{number} {text}"),), TOKENS, samples)
 
     import httpx  # noqa: F401  # once, whatever the number of requests
@@ -72,12 +73,12 @@ def requests(samples: int) -> tuple[float, float, float, float]:
         first, wall = os.times(), time.perf_counter()
         asked = ask(prompts(), log, target, on_answer=lambda: None)
         last, wall = os.times(), time.perf_counter() - wall
-        assert asked.num_answered == len(log) == QUESTIONS * samples
+        assert asked.num_answered == len(log) == REQUESTS
     server.kill()
     server.join()
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    num = QUESTIONS * samples
-    return 1000 * (last.user - first.user) / num, 1000 * (last.system - first.system) / num, 1000 * wall / num, peak
+    user, system = last.user - first.user, last.system - first.system
+    return 1000 * user / REQUESTS, 1000 * system / REQUESTS, 1000 * wall / REQUESTS, peak
 
 
 def graded(name: str, question: Question, answer: str, **options: object) -> float:
@@ -103,7 +104,8 @@ def main() -> None:
     print("| 256 prompts of 128K tokens at once | user ms a request | system ms | wall ms | peak MiB |")
     print("|---|---:|---:|---:|---:|")
     for samples in (1, SAMPLES):
-        user, system, wall, peak = requests(samples)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:  # its memory has no peak yet
+            user, system, wall, peak = fresh.submit(requests, samples).result()
         name = f"{samples} answer{'s' if samples > 1 else ''} a question"
         print(f"| {name} | {user:.2f} | {system:.2f} | {wall:.2f} | {peak:.0f} |")
     prose = "Once upon a time a tapir walked through the forest and met a friend. " * 40

@@ -17,7 +17,7 @@ __all__ = ["Completion", "Endpoint", "Patience", "Refused", "Unanswered"]
 
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _LONGEST_REPLY_BYTES = 4_000_000
-_POOL = 32
+_POOL = 8
 """Connections of one client: httpx looks at all of them for each request."""
 
 
@@ -78,10 +78,12 @@ class Endpoint:
         self._httpx = httpx
         self._url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
         self._patience = patience
+        verify = httpx.create_ssl_context()  # reads all certificates of the system: once is enough
         in_each = -(-connections // -(-connections // _POOL))
         clients = [
             httpx.AsyncClient(
                 headers=headers,
+                verify=verify,
                 trust_env=self._url.host not in ("127.0.0.1", "::1", "localhost"),  # no proxy leads to this machine
                 timeout=None,  # a try has one deadline for everything
                 limits=httpx.Limits(max_connections=in_each, max_keepalive_connections=in_each),

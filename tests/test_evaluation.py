@@ -18,8 +18,10 @@ import yaml
 from loopback_judge import Answer, free_port, loopback_judge
 
 from ltrl.errors import LtrlError
+from ltrl.evaluation.asking import Prompt, Target
 from ltrl.evaluation.measure import measure
 from ltrl.evaluation.results import Sample, read, read_head
+from ltrl.evaluation.spec import Requests, Sampling
 from ltrl.evaluation.subject import measurement
 from ltrl.evaluation.summary import summaries
 
@@ -96,6 +98,20 @@ def test_a_model_is_asked_and_its_answers_are_graded(tmp_path: Path) -> None:
     assert (one.score.value, one.score.num_questions) == (1.0, 6)
     assert {name: part.counts.answers for name, part in one.parts["length"].items()} == {"256": 6, "512": 6}
     assert one.pass_at[2].value == 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ['"quoted" \\ and\nbroken\t\x00\x1f\x7f', "größer 漢字 🦙 \u2028", "half a pair: \ud83e"]
+)
+def test_a_prompt_arrives_as_it_was_whatever_is_in_it(text: str) -> None:
+    target = Target("http://m/v1", "m", "m", Sampling(seed=None), Requests(), 64, 512)
+    one, two = Prompt.all_of(target, (("system", "Be brief."), ("user", text)), None, 2)
+    assert json.loads(one.body) == {
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}],
+        "model": "m", "temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 64,
+    }  # fmt: skip
+    assert one.body == two.body
+    assert one.key != two.key
 
 
 def test_the_second_time_nothing_is_asked_and_the_results_are_the_same_bytes(tmp_path: Path) -> None:

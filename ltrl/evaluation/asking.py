@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from ltrl.endpoint import Completion, Endpoint, Patience, Refused, Unanswered
 from ltrl.errors import Code, fail
 from ltrl.evaluation.answers import Log
@@ -24,6 +26,8 @@ _TOO_LONG = re.compile(
 )
 """How servers say that a prompt does not fit: vLLM, SGLang, llama.cpp, OpenAI, ltrl's own."""
 _SYNC_SECONDS = 1.0
+_READ_AHEAD = 16
+"""Prompts that wait for a free request: half a megabyte each, for 128K tokens."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Prompt:
         cls, target: Target, messages: tuple[tuple[str, str], ...], num_tokens: int | None, samples: int
     ) -> Iterator[Prompt]:
         """One prompt for each answer to a question; they share its text."""
-        written = json.dumps([{"role": role, "content": content} for role, content in messages]).encode()
+        written = _written([{"role": role, "content": content} for role, content in messages])
         digest = sha256(written).digest()
         room = target.response if num_tokens is None else max(1, min(target.response, target.total - num_tokens))
         sampling = target.sampling
@@ -76,6 +80,14 @@ class Prompt:
             told = json.dumps(fields, sort_keys=True).encode()
             key = sha256(b"\0".join((target.identity.encode(), digest, told, str(number).encode()))).hexdigest()[:32]
             yield cls(key, b'{"messages":' + written + b"," + told[1:])
+
+
+def _written(messages: list[dict[str, str]]) -> bytes:
+    """Messages as JSON, in a fifth of the time that `json` takes for half a megabyte."""
+    try:
+        return to_json(messages)
+    except PydanticSerializationError:  # half a surrogate pair, which UTF-8 has no bytes for
+        return json.dumps(messages).encode()
 
 
 def _seed(seed: int, digest: bytes, number: int) -> int:
@@ -119,7 +131,7 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
     )
     asked = Asked()
     run = _Run(endpoint, log, asked, on_answer, most_failures=max(8, wanted.concurrency))
-    queue: asyncio.Queue[Prompt | None] = asyncio.Queue(maxsize=wanted.concurrency)
+    queue: asyncio.Queue[Prompt | None] = asyncio.Queue(maxsize=min(_READ_AHEAD, wanted.concurrency))
 
     async def work() -> None:
         while (prompt := await queue.get()) is not None:
