@@ -212,15 +212,11 @@ def as_in_a_job(project: Path) -> Iterator[None]:
 
 
 def _read(spec: Path, overlays: Sequence[Path], sets: Sequence[str]) -> Document | LtrlError:
-    """The document of a spec, in which a `sweep` of null is none, or what is wrong with it."""
+    """The document of a spec, or what is wrong with it."""
     try:
-        document = source.load(spec, overlays=overlays, sets=[s for s in sets if not s.startswith("cluster.")])
+        return source.load(spec, overlays=overlays, sets=[s for s in sets if not s.startswith("cluster.")])
     except LtrlError as error:
         return error
-    if document.data.get("sweep", ()) is None:
-        data = {key: value for key, value in document.data.items() if key != "sweep"}
-        document = dataclasses.replace(document, data=data)
-    return document
 
 
 def _load(spec: Path, overlays: Sequence[Path], sets: Sequence[str]) -> Document:
@@ -231,7 +227,8 @@ def _load(spec: Path, overlays: Sequence[Path], sets: Sequence[str]) -> Document
 
 
 def _is_sweep(document: Document | LtrlError) -> bool:
-    return isinstance(document, Document) and "sweep" in document.data
+    """Whether it describes many runs; a `sweep` of null is none."""
+    return isinstance(document, Document) and document.data.get("sweep") is not None
 
 
 def _planned(document: Document | LtrlError, spec: Path, cluster: str | None, sets: Sequence[str]) -> list[plan.Plan]:

@@ -149,6 +149,17 @@ def test_a_command_for_one_run_refuses_a_sweep_and_says_how_to_get_one(spec):
     assert compile.prepare(path, sets=["sweep=null"]).resolved.spec.name == "x"
 
 
+def test_a_sweep_of_null_is_none_and_has_its_line(spec):
+    path = spec("")
+    path.write_text("extends: base.yaml\nname: x\nsweep: null\n")
+    assert not compile.is_sweep(path)
+    resolved = compile.prepare(path).resolved
+    assert resolved.origins["sweep"] == "x.yaml:3"
+    assert resolved.fingerprint == compile.prepare(path.with_name("base.yaml")).resolved.fingerprint
+    shown = ltrl("plan", path, cwd=path.parent)
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_a_cell_is_the_run_that_one_would_have_written(spec, tmp_path):
     path = spec("  grid: {optimizer.lr: [1e-3, 2e-3]}\n")
     made, _ = compile.compile_sweep(path, out=tmp_path / "out")
