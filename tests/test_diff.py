@@ -111,6 +111,7 @@ def test_the_shipped_4b_and_30b_specs_differ_in_three_fields() -> None:
         ("Slurm request", "--job-name", "name", "note"),
     }
     assert figure(found, "model parameters") == (4_022_468_096, 30_532_122_624)
+    assert figure(found, "active parameters") == (4_022_468_096, 3_353_032_704)
     assert figure(found, "full responses at a time") == (72, 48)
     assert figure(found, "checkpoints on disk") == (571_190_469_632, 4_335_561_412_608)
     assert figure(found, "GPU-hours requested") == (768.0, 768.0)
@@ -126,6 +127,7 @@ def test_every_consequence_that_a_reviewer_asks_for_is_a_figure() -> None:
         spec="qwen4b",
     )
     numbers = {f.name: (f.old, f.new) for f in found.figures}
+    assert "active parameters" not in numbers  # of a dense model they are all of them
     assert numbers["data-parallel size"] == (1, 2)
     assert numbers["microbatches per step"] == (128, 128)
     assert numbers["tokens per step"] == (20_971_520, 256 * 131_072)

@@ -136,6 +136,12 @@ def test_json_follows_its_schema(tmp_path: Path) -> None:
     assert [m["file"] for m in data["mistakes"]] == ["specs/b.yaml"]
 
 
+def test_a_page_keeps_line_and_column_together(tmp_path: Path) -> None:
+    here = project(tmp_path, a=SPEC, b=CHEAPER)
+    page = ltrl("diff", "specs/a.yaml", "specs/b.yaml", "--format", "html", cwd=here).stdout
+    assert "<span class='place'>specs/a.yaml<span class='line'>:8:46</span></span>" in page
+
+
 class Tags(HTMLParser):
     """Which elements a page has, and whether they are closed in order."""
 

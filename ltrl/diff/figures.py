@@ -26,12 +26,18 @@ class _Row:
 
 
 def figures(old: Side | None, new: Side | None) -> tuple[Figure, ...]:
-    """Every number that at least one side has; the epochs also where the data cannot be read."""
+    """Every number that at least one side has; the epochs also where the data cannot be read.
+
+    Of dense models alone no active parameters: they are all of them.
+    """
+    sides = [side for side in (old, new) if side]
+    is_sparse = any(card.num_experts for side in sides if (card := _card(side)))
     found = (
         Figure(row.name, row.unit, row.of(old) if old else None, row.of(new) if new else None, row.meaning)
         for row in ROWS
+        if row.of is not _active or is_sparse
     )
-    of_run = any(side and side.plan for side in (old, new))
+    of_run = any(side.plan for side in sides)
     return tuple(f for f in found if (f.old, f.new) != (None, None) or (of_run and f.name == "epochs"))
 
 
@@ -52,7 +58,7 @@ def _parameters(side: Side) -> Value:
 
 def _active(side: Side) -> Value:
     card = _card(side)
-    return card.num_active_parameters if card and card.num_experts else None
+    return card.num_active_parameters if card else None
 
 
 def _gpus(side: Side) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STYLE", "articles", "html"]
 
+_LINE = re.compile(r"(:\d+)+$")
+"""Line and column at the end of a position; they are read as one, and stay on one line."""
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #60656c; --line: #d9dce0; --paper: #fff; --tint: #f6f7f8;
   --old: #b3261e; --new: #18794e; --warn: #915907; }
@@ -57,6 +61,7 @@ td.old .value { color: var(--old); } td.new .value { color: var(--new); }
 td:first-child { min-width: 11rem; overflow-wrap: break-word; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .place, .soft { color: var(--soft); font-size: 0.85rem; display: block; }
+.line { display: inline-block; }
 .grade { font-size: 0.8rem; border: 1px solid; border-radius: 0.75rem; padding: 0 0.5rem; white-space: nowrap; }
 .grade.new-run { color: var(--old); } .grade.relaunch { color: var(--warn); } .grade.note { color: var(--soft); }
 h3 { font-size: 0.95rem; margin: 0.75rem 0 0.25rem; }
@@ -198,7 +203,8 @@ def _header(*names: str) -> str:
 
 
 def _cell(side: str, text: str, place: str = "", before: str = "") -> str:
-    where = f"<span class='place'>{_text(place)}</span>" if place else ""
+    marked = _LINE.sub(r"<span class='line'>\g<0></span>", _text(place))
+    where = f"<span class='place'>{marked}</span>" if place else ""
     name = {"old": "before", "new": "after"}[side]
     return f"<td class='{side}' data-name='{name}'>{before}<span class='value'>{_text(text)}</span>{where}</td>"
 
