@@ -53,12 +53,15 @@ def parse(document: Document, model: type[M]) -> M:
 def wrong_kind(document: Document, written: object, *kinds: str) -> Diagnostic:
     """The mistake of a file that is not of a kind that can be used here."""
     expected = " or ".join(f"`kind: {kind}`" for kind in kinds)
-    message = f"this is `kind: {written}`, expected {expected}"
+    said = "`kind` is empty" if written is None else f"this is `kind: {written}`"
     hint = names.close_to(written, kinds)
     if hint is None and written == "cluster":
         hint = "a cluster profile goes with a spec: `ltrl check SPEC --cluster FILE`"
     if hint is None and written == "dataset":
-        hint = "a data set is built, not trained: `ltrl data build FILE`"
+        hint = "a data set is built, not trained: `ltrl data build FILE`; `ltrl fields dataset` lists its fields"
+    if hint is None and written == "evaluation":
+        hint = "an evaluation trains nothing: `ltrl eval run FILE`; `ltrl fields 'eval.*'` lists its fields"
+    message = f"{said}, expected {expected}"
     return Diagnostic(Code.WRONG_KIND, message, document.at(("kind",)), hint or f"write {expected}")
 
 

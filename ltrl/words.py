@@ -77,7 +77,7 @@ _TYPES: dict[str, str] = {
     "is_subclass_of": "another kind of value",
     "callable_type": "another kind of value",
     "json_type": "text",
-    "section": "the name of a {kind} backend or its section",
+    "section": "the name of {kind} backend or its section",
 }
 """Mistakes of type: what was expected, by pydantic's name of the mistake."""
 

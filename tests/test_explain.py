@@ -234,6 +234,27 @@ def test_numbers_are_written_as_people_do() -> None:
     assert [tokens(n) for n in (131072, 32000, 1048576, 1, 1024)] == ["128k", 32000, "1m", 1, "1k"]
 
 
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        (
+            "specs/eval/quickstart.yaml",
+            "an evaluation trains nothing: `ltrl eval run FILE`; `ltrl fields 'eval.*'` lists its fields",
+        ),
+        (
+            "specs/data/foldoc.yaml",
+            "a data set is built, not trained: `ltrl data build FILE`; `ltrl fields dataset` lists its fields",
+        ),
+        ("specs/clusters/local.yaml", "a cluster profile goes with a spec: `ltrl check SPEC --cluster FILE`"),
+    ],
+)
+def test_a_file_of_another_kind_names_the_command_for_it(project: Path, file: str, hint: str) -> None:
+    for command in ("explain", "plan"):
+        done = ltrl(command, file, cwd=project)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[-1] == f"hint: {hint}"
+
+
 def test_values_hold_every_default() -> None:
     tree = values(prepare(ROOT / "specs" / "quickstart.yaml").resolved)
     assert tree["algorithm"]["clip"] == {"low": 0.2, "high": 0.28, "dual": None}

@@ -52,8 +52,9 @@ class Choice:
         if isinstance(value, str):
             value = {self.tag: value}
         if not isinstance(value, dict):
-            told = {"kind": self.kind, "hint": known(self.kind, "")}
-            raise PydanticCustomError("section", "the name of a {kind} backend or its section", told)
+            kind = f"an {self.kind}" if self.kind[0] in "aeio" else f"a {self.kind}"
+            told = {"kind": kind, "hint": known(self.kind, "")}
+            raise PydanticCustomError("section", "the name of {kind} backend or its section", told)
         name = value.get(self.tag)
         if self.tag not in value:
             raise _error_at(self.tag, "missing", value, hint=known(self.kind, ""))
