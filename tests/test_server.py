@@ -156,6 +156,12 @@ def test_what_cannot_be_used_is_422_and_names_the_field(
     assert first["msg"]
 
 
+def test_a_mistake_in_an_item_is_not_told_as_a_list_without_items(exact: RewardServerProcess) -> None:
+    history = [{"role": "assistant", "content": None}]
+    found = httpx.post(f"{exact.url}/evaluate", json={"label": "x", "history": history, "extra_reward_info": INFO})
+    assert [detail["loc"] for detail in found.json()["detail"]] == [["body", "history", 0, "content"]]
+
+
 @pytest.fixture(scope="module")
 def client(exact: RewardServerProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=exact.url) as client:

@@ -201,7 +201,13 @@ def _answered(model: type[M], body: bytes, work: Callable[[M], Answer]) -> Answe
         return work(model.model_validate_json(body))
     except pydantic.ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        details = [{"loc": ["body", *e["loc"]], "msg": e["msg"], "type": e["type"]} for e in found]
+        within = {e["loc"][:end] for e in found for end in range(len(e["loc"]))}
+        details = [
+            {"loc": ["body", *e["loc"]], "msg": e["msg"], "type": e["type"]}
+            for e in found
+            if e["type"] != "too_short"
+            or e["loc"] not in within  # pydantic leaves out items with mistakes of their own
+        ]
     except LtrlError as error:
         if any(d.code != Code.BAD_DATA for d in error.diagnostics):
             raise
