@@ -158,8 +158,11 @@ def test_retry_after_is_waited_for() -> None:
 
 
 def test_a_retry_after_date_is_waited_for() -> None:
-    soon = email.utils.formatdate(time.time() + 2, usegmt=True)
-    with loopback_judge(Answer("busy", 503, {"retry-after": soon}), YES) as server:
+    def busy_at_first(number: int, _: dict[str, Any]) -> Answer:
+        soon = email.utils.formatdate(time.time() + 2, usegmt=True)  # of the reply, however late the request came
+        return YES if number else Answer("busy", 503, {"retry-after": soon})
+
+    with loopback_judge(script=busy_at_first) as server:
         assert ask(server)[0].is_correct is True
     assert server.times[1] - server.times[0] >= 0.8  # dates have whole seconds
 
