@@ -293,7 +293,7 @@ def test_a_shipped_spec_is_rehearsed_with_its_own_judge(tmp_path: Path, tell: Ca
     [run] = (tmp_path / "runs").iterdir()
     assert done.returncode == 0, done.stderr + (run / "attempts" / "1" / "stderr.log").read_text()[-3000:]
     assert json.loads((run / "model" / "config.json").read_text())["model_type"] == "qwen3_moe"
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["ltrl-fingerprint", "step_1", "step_2"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["ltrl-experiment.json", "step_1", "step_2"]
     logs = run / "logs" / "exp_001"
     assert metric(logs, "train/unjudged_rate") == [0.0, 0.0]
     assert 0 < fmean(metric(logs, "train/outcome")) < 1  # every second response of the random model ends in an answer
