@@ -17,6 +17,7 @@ __all__ = ["Completion", "Endpoint", "Patience", "Refused", "Unanswered"]
 
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _LONGEST_REPLY_BYTES = 4_000_000
+_REACH_SECONDS = 30.0
 _POOL = 8
 """Connections of one client: httpx looks at all of them for each request."""
 
@@ -116,6 +117,13 @@ class Endpoint:
             if tries > patience.retries or await self._is_closed_within(wait):
                 raise Unanswered(reason)
         raise AssertionError  # the last try returns or raises
+
+    async def reach(self) -> None:
+        """Returns when something answers at the URL, whatever it says; raises Unanswered when nobody does."""
+        try:
+            await self._clients[0].get(self._url.join("models"), timeout=_REACH_SECONDS)
+        except self._httpx.TransportError as error:
+            raise Unanswered(f"no connection: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         """Gives up what is waiting for a retry and closes the connections."""

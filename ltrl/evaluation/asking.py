@@ -147,8 +147,12 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
         async with asyncio.TaskGroup() as group:
             for _ in range(wanted.concurrency):
                 group.create_task(work())
+            is_reached = False
             while (prompt := await asyncio.to_thread(next, prompts, None)) is not None:
                 if prompt.key not in log:
+                    if not is_reached:
+                        await _reach(endpoint, target)
+                        is_reached = True
                     await queue.put(prompt)
             for _ in range(wanted.concurrency):
                 await queue.put(None)
@@ -160,6 +164,15 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
             await keeping
         await endpoint.close()
     return asked
+
+
+async def _reach(endpoint: Endpoint, target: Target) -> None:
+    """Tells a wrong address at once: a request is tried again for minutes."""
+    try:
+        await endpoint.reach()
+    except Unanswered as error:
+        hint = "start the server, or correct the address in `endpoint`; what is answered already is kept"
+        raise fail(Code.NO_ANSWERS, f"nobody answers at `{target.base_url}`: {error}", hint=hint) from None
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
