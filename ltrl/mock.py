@@ -326,7 +326,8 @@ def _wait(job: Job, child: subprocess.Popen[bytes], limit: float, warning: str) 
     while True:
         with suppress(subprocess.TimeoutExpired):
             child.wait(0.05)
-            return ""
+            asked = job.get("event")
+            return asked if asked.endswith(" requeue") else ""  # by the script, as the last thing that it did
         passed = time.monotonic() - began
         if early and passed >= limit - int(early.group(3) or 60):
             _signal(job, early.group(2), batch=bool(early.group(1)))

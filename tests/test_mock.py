@@ -58,6 +58,14 @@ def test_a_job_runs_with_its_environment_and_its_status_is_its_end(played):
     assert played.log(good) == "1 localhost\nstep\n"
 
 
+def test_a_job_that_asks_to_be_requeued_and_ends_starts_again(played):
+    body = 'echo "start ${SLURM_RESTART_COUNT:-0}"; (( ${SLURM_RESTART_COUNT:-0} )) && exit\n'
+    body += 'scontrol requeue "$SLURM_JOB_ID"; exit 1'
+    jobs = [played.sbatch(body, "--requeue", "--open-mode=append") for _ in range(4)]
+    assert [played.state(job, "COMPLETED") for job in jobs] == ["COMPLETED"] * 4
+    assert {played.log(job) for job in jobs} == {"start 0\nstart 1\n"}
+
+
 def test_an_array_has_a_limit_and_a_state_for_each_task(played):
     gate = played.directory / "gate"
     said = 'echo "task $SLURM_ARRAY_TASK_ID of $SLURM_ARRAY_JOB_ID"; (( SLURM_ARRAY_TASK_ID != 2 ))'

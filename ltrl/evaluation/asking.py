@@ -147,7 +147,7 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
         async with asyncio.TaskGroup() as group:
             for _ in range(wanted.concurrency):
                 group.create_task(work())
-            is_reached = False
+            is_reached = not wanted.retries
             while (prompt := await asyncio.to_thread(next, prompts, None)) is not None:
                 if prompt.key not in log:
                     if not is_reached:
@@ -167,7 +167,7 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
 
 
 async def _reach(endpoint: Endpoint, target: Target) -> None:
-    """Tells a wrong address at once: a request is tried again for minutes."""
+    """Tells a wrong address at once: a request that is tried again takes minutes to fail."""
     try:
         await endpoint.reach()
     except Unanswered as error:
