@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-LTRL = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
+from server_process import LTRL, ServerProcess
+
 WORDS = [" knows", " Ada", " Bo", " Cy", "answer", " evidence"]
 
 
@@ -40,46 +39,21 @@ def small_model(directory: Path, *, context: int = 256) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-class ModelServerProcess:
-    """What it has told, and its URL."""
+class ModelServerProcess(ServerProcess):
+    """A model server."""
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         clean = {name: value for name, value in os.environ.items() if name != "LTRL_MODEL_TOKEN"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", LTRL, "serve", "model", *arguments, "--port", "0", "--threads", "1"],
-            env={**clean, **(environment or {})},
-            cwd=cwd,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
+        super().__init__(
+            subprocess.Popen(
+                [sys.executable, "-c", LTRL, "serve", "model", *arguments, "--port", "0", "--threads", "1"],
+                env={**clean, **(environment or {})},
+                cwd=cwd,
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
         )
-        self.url = ""
-        self.lines: list[str] = []
-        self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        assert self._listening.wait(120)
-
-    def stop(self) -> int:
-        """Asks it to end; its exit status."""
-        self.process.terminate()
-        return self.wait()
-
-    def wait(self) -> int:
-        status = self.process.wait(60)
-        self._reader.join()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return status
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
-            if found := re.search(r"is served on (http://\S+);", line):
-                self.url = found[1]
-                self._listening.set()
-        self._listening.set()  # it ended
 
 
 @contextmanager

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from server_process import LTRL, ServerProcess
 
-LTRL = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
 
-
-class RewardServerProcess:
-    """What it has logged, and its URL."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.url = ""
-        self.lines: list[str] = []
-        self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        assert self._listening.wait(60), "\n".join(self.lines)
+class RewardServerProcess(ServerProcess):
+    """A reward server."""
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines if line.startswith("{")]
@@ -39,27 +27,6 @@ class RewardServerProcess:
         children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
         found = [int(pid) for pid in children if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return found or [own]
-
-    def stop(self) -> int:
-        """Asks it to end; its exit status."""
-        self.process.terminate()
-        return self.wait()
-
-    def wait(self) -> int:
-        status = self.process.wait(60)
-        self._reader.join()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return status
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
-            if found := re.search(r"is served on (http://\S+);", line):
-                self.url = found[1]
-                self._listening.set()
-        self._listening.set()  # it ended
 
 
 def spec_file(directory: Path, reward: dict[str, Any]) -> Path:
