@@ -17,13 +17,11 @@ from ltrl.checkpoints import look
 from ltrl.compile import compile_bundle
 from ltrl.errors import Code, fail
 from ltrl.lineage import Fork
-from ltrl.stages import TRAIN
+from ltrl.stages import EXPORT, TRAIN
 from ltrl.state import Run
 from ltrl.submit import Request
 
-__all__ = ["STAGE", "is_made_here", "make_here", "request", "submit"]
-
-STAGE = "export"
+__all__ = ["is_made_here", "make_here", "request", "submit"]
 
 
 def is_made_here(chosen: Fork) -> bool:
@@ -47,7 +45,7 @@ def request(chosen: Fork, out: Path) -> Iterator[tuple[Request, Bundle]]:
     with tempfile.TemporaryDirectory() as scratch:
         bundle = _bundle(chosen.run, Path(scratch))
         _check_place(bundle, chosen.run, out)
-        yield launcher.make_request(bundle, Path(chosen.run.project), chosen.run.path, STAGE), bundle
+        yield launcher.make_request(bundle, Path(chosen.run.project), chosen.run.path, EXPORT), bundle
 
 
 def submit(chosen: Fork, out: Path) -> Run:
@@ -59,25 +57,25 @@ def submit(chosen: Fork, out: Path) -> Run:
     with tempfile.TemporaryDirectory() as scratch:
         bundle = _bundle(run, Path(scratch))
         _check_place(bundle, run, out)
-        if STAGE not in bundles.read(run.path / "bundle").plan["stages"]:
+        if EXPORT not in bundles.read(run.path / "bundle").plan["stages"]:
             (seen,) = jobs.observe([state.read_run(run.path)])
             if seen.latest and not seen.latest.state.is_finished:  # its job reads the bundle that would be replaced
-                message = f"`{run.id}` runs, and its bundle has no stage `{STAGE}`"
+                message = f"`{run.id}` runs, and its bundle has no stage `{EXPORT}`"
                 raise fail(Code.RUN_BUSY, message, hint=f"when it is over; `ltrl cancel {run.id}` ends it")
         asked = {"request.json": {"step": chosen.step, "to": str(out)}}
-        return launcher.launch_again(bundle, project=Path(run.project), run_dir=run.path, stage=STAGE, files=asked)
+        return launcher.launch_again(bundle, project=Path(run.project), run_dir=run.path, stage=EXPORT, files=asked)
 
 
 def _bundle(run: Run, scratch: Path) -> Bundle:
     """The run's bundle, with the stage; one without it is compiled again, from what it was compiled from."""
     known = bundles.read(run.path / "bundle")
-    if STAGE in known.plan["stages"]:
+    if EXPORT in known.plan["stages"]:
         return known
     spec, cluster = scratch / "spec.yaml", scratch / f"{known.plan['cluster']}.yaml"
     profile = {key: value for key, value in known.resolved["cluster"].items() if key != "name"}
     sections = {key: value for key, value in known.resolved["spec"].items() if value is not None}
     at = known.plan["stages"].index(TRAIN) + 1
-    sections["stages"] = [*known.plan["stages"][:at], STAGE, *known.plan["stages"][at:]]
+    sections["stages"] = [*known.plan["stages"][:at], EXPORT, *known.plan["stages"][at:]]
     spec.write_text(json.dumps(sections), encoding="utf-8")  # JSON is YAML, too
     cluster.write_text(json.dumps(profile), encoding="utf-8")
     made, _, _ = compile_bundle(spec, cluster=str(cluster), out=scratch / known.name, remember=False)

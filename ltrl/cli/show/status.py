@@ -10,7 +10,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ltrl.cli.show import cells, duration, note, table
+from ltrl.cli.show import cells, duration, note, relative, table
+from ltrl.stages import TRAIN, exported_models, run_of, stage_of
 
 if TYPE_CHECKING:
     from ltrl.logs import LogFile
@@ -32,14 +33,19 @@ def runs(rows: Sequence[Status], *, last: int) -> None:
 
 def run(row: Status, found: Run) -> None:
     """Prints all that is known of a run, and its attempts."""
+    training = [
+        ("step", f"{row.step} of {row.steps}"),
+        ("reward", "-" if row.reward is None else f"{row.reward:.3f}, mean of the last steps"),
+        ("time left", "-" if row.eta_seconds is None else duration(row.eta_seconds)),
+        ("last checkpoint", "none" if row.last_checkpoint is None else f"step {row.last_checkpoint}"),
+    ]
+    models = exported_models(run_of(found.path))
     table(
         ("", row.id),
         [
             ("state", f"{row.state}" + (f": {_why(row)}" if _why(row) else "")),
-            ("step", f"{row.step} of {row.steps}"),
-            ("reward", "-" if row.reward is None else f"{row.reward:.3f}, mean of the last steps"),
-            ("time left", "-" if row.eta_seconds is None else duration(row.eta_seconds)),
-            ("last checkpoint", "none" if row.last_checkpoint is None else f"step {row.last_checkpoint}"),
+            *(training if stage_of(found.path) == TRAIN else ()),
+            *(("exported" if i == 0 else "", relative(path)) for i, path in enumerate(models)),
             ("GPU-hours", f"{row.gpu_hours:.2f}, with {row.gpus} GPUs" if row.gpus else "none"),
             ("engine", row.engine),
             ("fingerprint", row.fingerprint[:16]),
@@ -58,7 +64,8 @@ def run(row: Status, found: Run) -> None:
         )
         for made in run_json(row, found)["attempts"]
     ]
-    table(("attempt", "state", "started", "for", "GPU-hours", "job", ""), attempts)
+    if attempts:
+        table(("attempt", "state", "started", "for", "GPU-hours", "job", ""), attempts)
 
 
 def run_json(row: Status, found: Run) -> dict[str, Any]:
@@ -76,7 +83,8 @@ def run_json(row: Status, found: Run) -> dict[str, Any]:
                 "gpu_hours": attempt_gpu_hours(attempt),
             }
         )
-    return {**row.to_json(), "attempts": attempts}
+    exported = [str(path) for path in exported_models(run_of(found.path))]
+    return {**row.to_json(), "attempts": attempts, "exported": exported}
 
 
 def follow(rows: Iterator[Status]) -> Status:
@@ -137,7 +145,7 @@ def _row(row: Status) -> tuple[str, ...]:
     return (
         row.id,
         row.state,
-        f"{row.step}/{row.steps}",
+        f"{row.step}/{row.steps}" if row.steps else "-",
         "-" if row.reward is None else f"{row.reward:.3f}",
         "-" if row.eta_seconds is None else duration(row.eta_seconds),
         "-" if row.last_checkpoint is None else str(row.last_checkpoint),
