@@ -8,7 +8,7 @@ import email.utils
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -95,9 +95,9 @@ class Endpoint:
         self._free = [client for client in clients for _ in range(in_each)]
         self._closing = asyncio.Event()
 
-    async def complete(self, body: Mapping[str, Any] | bytes) -> Completion:
-        """The first choice for a request, given as fields or as JSON; raises Unanswered."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async def complete(self, body: Mapping[str, Any] | tuple[bytes, ...]) -> Completion:
+        """The first choice for a request, given as fields or as pieces of JSON; raises Unanswered."""
+        content = body if isinstance(body, tuple) else (json.dumps(body).encode(),)
         patience = self._patience
         for tries in range(1, patience.retries + 2):
             try:
@@ -136,11 +136,12 @@ class Endpoint:
             await asyncio.wait_for(self._closing.wait(), seconds)
         return self._closing.is_set()
 
-    async def _try(self, body: bytes) -> Completion:
+    async def _try(self, body: tuple[bytes, ...]) -> Completion:
         content = bytearray()
+        headers = {"content-length": str(sum(map(len, body)))}
         client = self._free.pop() if self._free else self._clients[0]  # more callers than connections wait there
         try:
-            async with client.stream("POST", self._url, content=body) as response:
+            async with client.stream("POST", self._url, content=_pieces(body), headers=headers) as response:
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > _LONGEST_REPLY_BYTES:
@@ -159,6 +160,12 @@ class Endpoint:
                 raise _Transient(said, _retry_after(response.headers.get("retry-after")))
             raise Refused(said)
         return _reply(content)
+
+
+async def _pieces(body: tuple[bytes, ...]) -> AsyncIterator[bytes]:
+    """A body that is sent piece by piece: put together, half a megabyte would be copied for each answer."""
+    for piece in body:
+        yield piece
 
 
 def _reply(content: bytearray) -> Completion:

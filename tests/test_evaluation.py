@@ -106,7 +106,7 @@ def test_a_model_is_asked_and_its_answers_are_graded(tmp_path: Path) -> None:
 def test_a_prompt_arrives_as_it_was_whatever_is_in_it(text: str) -> None:
     target = Target("http://m/v1", "m", "m", Sampling(seed=None), Requests(), 64, 512)
     one, two = Prompt.all_of(target, (("system", "Be brief."), ("user", text)), None, 2)
-    assert json.loads(one.body) == {
+    assert json.loads(b"".join(one.body)) == {
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}],
         "model": "m", "temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_tokens": 64,
     }  # fmt: skip

@@ -25,6 +25,7 @@ _TOO_LONG = re.compile(
     r"context length|context window|max_model_len|maximum.{0,40}tokens|too (?:long|many tokens)", re.I
 )
 """How servers say that a prompt does not fit: vLLM, SGLang, llama.cpp, OpenAI, ltrl's own."""
+_OPENING = b'{"messages":'
 _SYNC_SECONDS = 1.0
 _READ_AHEAD = 16
 """Prompts that wait for a free request: half a megabyte each, for 128K tokens."""
@@ -54,7 +55,8 @@ class Prompt:
     """A prompt with the key of its answer."""
 
     key: str
-    body: bytes
+    body: tuple[bytes, ...]
+    """The pieces of the request: a question's messages are one that its answers share."""
 
     @classmethod
     def all_of(
@@ -62,7 +64,7 @@ class Prompt:
     ) -> Iterator[Prompt]:
         """One prompt for each answer to a question; they share its text."""
         written = _written([{"role": role, "content": content} for role, content in messages])
-        digest = sha256(written).digest()
+        digest = sha256(memoryview(written)[len(_OPENING) :]).digest()
         room = target.response if num_tokens is None else max(1, min(target.response, target.total - num_tokens))
         sampling = target.sampling
         fields: dict[str, Any] = {
@@ -79,15 +81,15 @@ class Prompt:
                 fields["seed"] = _seed(sampling.seed, digest, number)
             told = json.dumps(fields, sort_keys=True).encode()
             key = sha256(b"\0".join((target.identity.encode(), digest, told, str(number).encode()))).hexdigest()[:32]
-            yield cls(key, b'{"messages":' + written + b"," + told[1:])
+            yield cls(key, (written, b"," + told[1:]))
 
 
 def _written(messages: list[dict[str, str]]) -> bytes:
-    """Messages as JSON, in a fifth of the time that `json` takes for half a megabyte."""
+    """How a request with messages begins, in a fifth of the time that `json` takes for half a megabyte."""
     try:
-        return to_json(messages)
+        return to_json({"messages": messages})[:-1]
     except PydanticSerializationError:  # half a surrogate pair, which UTF-8 has no bytes for
-        return json.dumps(messages).encode()
+        return _OPENING + json.dumps(messages).encode()
 
 
 def _seed(seed: int, digest: bytes, number: int) -> int:
