@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -164,6 +165,72 @@ def test_endpoint_that_dies_stops_the_build_which_goes_on_later(tmp_path: Path) 
     walked = [text for text in again if text.startswith("You build a chain")]
     assert not walked, "walks were done"
     assert before
+
+
+def is_last_turn(request: dict[str, Any]) -> bool:
+    return sum(message["role"] == "tool" for message in request["messages"]) == 5
+
+
+def attempt_of(request: dict[str, Any]) -> tuple[str, int]:
+    """What tells attempts apart: their question, and the seed of their last turn."""
+    return request["messages"][1]["content"], request["seed"]
+
+
+def unsure(number: int, request: dict[str, Any]) -> Answer:
+    """A model that gives a wrong answer in every second attempt, about."""
+    if is_last_turn(request) and request["seed"] % 2:
+        return called("answer", text="nobody knows")
+    return model(number, request)
+
+
+def test_every_attempt_is_made_and_one_of_the_right_ones_is_drawn(tmp_path: Path) -> None:
+    with loopback_judge(script=unsure) as endpoint:
+        dataset = spec(tmp_path, endpoint.base_url, records=4, agent=agent(endpoint.base_url, attempts=4))
+        made = built(tmp_path, dataset)
+        attempts = Counter(map(attempt_of, filter(is_last_turn, endpoint.requests)))
+    assert set(attempts.values()) == {1}
+    assert set(Counter(question for question, _ in attempts).values()) == {4}
+    right = Counter(question for question, seed in attempts if seed % 2 == 0)
+    found = samples(made)
+    tally = made.card["stages"]["trajectories"]
+    by_right = Counter(str(right[sample.question]) for sample in found)
+    assert tally["questions_by_right_attempts"] == dict(sorted(by_right.items()))
+    assert tally["lost"] == {"no attempt was right": tally["tried"] - len(found)}
+    taken = [sample.trajectory for sample in found]
+    assert all(one and one.is_correct and one.answer != "nobody knows" for one in taken)
+    assert len({one.attempt for one in taken if one}) > 1, "not always the first"
+
+
+def test_no_attempt_that_ended_is_made_again_after_a_crash_nor_for_more(tmp_path: Path) -> None:
+    def dying(number: int, request: dict[str, Any]) -> Answer:
+        nonlocal ended
+        ended += is_last_turn(request)
+        return unsure(number, request) if ended < 8 else Answer(status=400, body="down")
+
+    ended = 0
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/v1"
+    with loopback_judge(script=dying, port=port) as endpoint:
+        with pytest.raises(LtrlError, match="down"):
+            built(tmp_path, spec(tmp_path, url, records=1, agent=agent(url, attempts=3)))
+        first = [attempt_of(request) for request in filter(is_last_turn, endpoint.requests)][:7]
+    with loopback_judge(script=unsure, port=port) as endpoint:
+        again = built(tmp_path, spec(tmp_path, url, records=1, agent=agent(url, attempts=3)))
+        second = [attempt_of(request) for request in filter(is_last_turn, endpoint.requests)]
+        more = built(tmp_path, spec(tmp_path, url, records=1, agent=agent(url, attempts=4)))
+        third = [attempt_of(request) for request in filter(is_last_turn, endpoint.requests)][len(second) :]
+    assert second
+    assert len({*first, *second, *third}) == len(first) + len(second) + len(third)
+    assert max(Counter(question for question, _ in third).values()) == 1
+    with loopback_judge(script=unsure, port=port):
+        undisturbed = built(tmp_path / "other", spec(tmp_path / "other", url, records=1, agent=agent(url, attempts=4)))
+    assert again.is_new
+    assert (more.path / "data.jsonl").read_bytes() == (undisturbed.path / "data.jsonl").read_bytes()
+
+
+def agent(url: str, **more: Any) -> dict[str, Any]:
+    endpoint = {"base_url": url, "model": "m", "backoff_seconds": 0.0, "concurrency": 4, "timeout_seconds": 10.0}
+    return {"backend": "llm", "model": endpoint, "results": 20, **more}
 
 
 def test_reply_without_the_form_asked_for_is_asked_again_with_what_is_wrong() -> None:

@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from ltrl.dataset.model import Dataset
 from ltrl.dataset.page import Page
 from ltrl.dataset.progress import Progress
 from ltrl.dataset.question import Duplicates, Question, accept, given
-from ltrl.dataset.search import Attempt
+from ltrl.dataset.search import Attempt, attempt_number, candidate_and_place, outside
 from ltrl.dataset.stage import Stage, key_of, random_of, seed_of
 from ltrl.dataset.walk import walk
 from ltrl.errors import Code, LtrlError, fail
@@ -40,6 +40,7 @@ from ltrl.writing import write
 __all__ = ["Built", "build", "build_corpus", "home"]
 
 STAGES = ("walks", "questions", "trajectories", "samples")
+"""Stages with one result for each candidate; between the second and the third are the attempts, several for each."""
 CARD = "card.json"
 SMALLEST_ROUND = 8
 """Candidates of a round, at least: with fewer, the last records would be waited for one by one."""
@@ -105,11 +106,13 @@ class _Build:
         given = [question.to_json() for question in self.given or ()]
         walks = key_of(__version__, self.corpus.id, d.seed, _decides(d.walk, self.walker), given)
         questions = key_of(walks, _decides(d.question, self.writer), d.name)
-        trajectories = key_of(questions, _decides(d.agent, self.agent))
+        attempts = key_of(questions, _decides(d.agent, self.agent, without=("attempts", "judge")))
+        trajectories = key_of(attempts, d.agent.attempts, _decides(d.agent.judge))
         how = [_decides(d.distractors), _decides(d.assembly), self.counter.identity, d.tokens]
         samples = key_of(trajectories, how)
         whole = key_of(samples, d.records, d.max_candidates, d.description, d.corpus.licence)
-        return {**dict(zip(STAGES, (walks, questions, trajectories, samples), strict=True)), "all": whole}
+        of = dict(zip(STAGES, (walks, questions, trajectories, samples), strict=True))
+        return {**of, "attempts": attempts, "all": whole}
 
     def run(self) -> Built:
         if (card := self._complete()) is not None:
@@ -118,7 +121,7 @@ class _Build:
             for backend in (self.walker, self.writer, self.agent, self.search, self.judge):
                 if hasattr(backend, "close"):
                     stack.callback(backend.close)
-            stages = {name: self._stage(name, stack) for name in STAGES}
+            stages = {name: self._stage(name, stack) for name in (*STAGES, "attempts")}
             accepted = self._accepted(stages)
             card = self._finish(stages, accepted)
         (self.folder / ".build" / "samples.journal").unlink()  # as large as the file that was made of it
@@ -135,7 +138,7 @@ class _Build:
         return card if is_same and sizes == {n: f["bytes"] for n, f in card["files"].items()} else None
 
     def _stage(self, name: str, stack: ExitStack) -> Stage:
-        of = {"walks": self.walker, "questions": self.writer, "trajectories": self.agent}.get(name)
+        of = {"walks": self.walker, "questions": self.writer, "samples": None}.get(name, self.agent)
         workers = getattr(of, "concurrency", None) or self.workers
         stage = Stage.open(name, self.folder / ".build", self.keys[name], self.progress, workers)
         stack.enter_context(closing(stage.journal))
@@ -158,7 +161,9 @@ class _Build:
                 numbers = [n for n in round_ if self._path(stages["walks"], n)]
             stages["questions"].run(numbers, lambda n: self._question(stages["walks"], n))
             numbers = [n for n in stages["questions"].good(numbers) if not self._is_doubled(stages["questions"], n)]
-            stages["trajectories"].run(numbers, lambda n: self._trajectory(stages["questions"], n))
+            attempts = [attempt_number(n, place) for n in numbers for place in range(self.dataset.agent.attempts)]
+            stages["attempts"].run(attempts, lambda n: self._attempt(stages["questions"], n))
+            stages["trajectories"].run(numbers, lambda n: self._draw(stages, n))
             answered = stages["trajectories"].good(numbers)
             while answered and (missing := self.dataset.records - len(accepted)):
                 numbers, answered = answered[:missing], answered[missing:]
@@ -208,40 +213,46 @@ class _Build:
             self.doubled[number] = reason
         return reason is not None
 
-    def _trajectory(self, questions: Stage, number: int) -> str:
-        """The first attempt that is right."""
-        d = self.dataset
+    def _attempt(self, questions: Stage, attempt: int) -> str:
+        """One attempt at a question, not judged yet."""
+        number, place = candidate_and_place(attempt)
         question = Question.from_json(questions.get(number))
-        reason = "no attempt was right"
-        for place in range(d.agent.attempts):
-            random = random_of(d.seed, "attempt", number, place)
-            made = Attempt(self.corpus, self.search, d.agent)
-            try:
-                self.agent.attempt(question.text, made, random)
-            except Rejected as rejected:
-                reason = str(rejected)
-                continue
-            if not made.text:
-                reason = "the agent gave no answer"
-                continue
-            [verdict] = self.judge.judge([JudgeRequest(question.text, question.answer, made.text)])
+        made = Attempt(self.corpus, self.search, self.dataset.agent, number=place)
+        self.agent.attempt(question.text, made, random_of(self.dataset.seed, "attempt", number, place))
+        if not made.text:
+            raise Rejected("the agent gave no answer")
+        return _json(made.to_json(question, self.agent.name))
+
+    def _draw(self, stages: Mapping[str, Stage], number: int) -> str:
+        """Which of the attempts that are right is taken, and how many there are."""
+        d, attempts = self.dataset, stages["attempts"]
+        question = Question.from_json(stages["questions"].get(number))
+        places = {attempt_number(number, place): place for place in range(d.agent.attempts)}
+        answers = {attempt: attempts.get(attempt)["trajectory"]["answer"] for attempt in attempts.good(places)}
+        if not answers:
+            raise Rejected(attempts.rejection(next(iter(places))))
+        distinct = [*dict.fromkeys(answers.values())]
+        verdicts = self.judge.judge([JudgeRequest(question.text, question.answer, answer) for answer in distinct])
+        for verdict in verdicts:
             if verdict.is_correct is None:
                 hint = "start the build again when it answers: it goes on where it stopped"
                 raise fail(Code.SERVER_DOWN, f"the judge of the agent gave no verdict: {verdict.reason}", hint=hint)
-            if verdict.is_correct:
-                agent = made.agent or self.agent.name
-                found = Trajectory(question.id, question.text, place, tuple(made.steps), made.text, True, agent)
-                outside = [{"id": p.id, "title": p.title, "text": p.text} for p in made.outside.values()]
-                return _json({"trajectory": found.to_json(), "outside": outside})
-            reason = "no attempt was right"
-        raise Rejected(reason)
+        right = {answer for answer, verdict in zip(distinct, verdicts, strict=True) if verdict.is_correct}
+        found = [places[attempt] for attempt, answer in answers.items() if answer in right]
+        if not found:
+            raise Rejected("no attempt was right")
+        return _json({"taken": random_of(d.seed, "taken", number).choice(found), "right": len(found)})
+
+    def _taken(self, stages: Mapping[str, Stage], number: int) -> tuple[Trajectory, dict[str, Page]]:
+        """The attempt that was drawn, and its documents that are not of the corpus."""
+        made = stages["attempts"].get(attempt_number(number, stages["trajectories"].get(number)["taken"]))
+        return replace(Trajectory.from_json(made["trajectory"]), is_correct=True), outside(made)
 
     def _sample(self, stages: Mapping[str, Stage], assembler: Assembler, number: int) -> str:
         question = Question.from_json(stages["questions"].get(number))
-        found = stages["trajectories"].get(number)
-        outside = {p["id"]: Page(0, p["id"], p["title"], p["text"]) for p in found["outside"]}
+        trajectory, documents = self._taken(stages, number)
         seed = seed_of(self.dataset.seed, "sample", number)
-        made = assembler.assemble(number, question, Trajectory.from_json(found["trajectory"]), outside, seed)
+        made = assembler.assemble(number, question, trajectory, documents, seed)
         assert made.sample.provenance is not None
         said = {
             "num_tokens": made.sample.provenance.num_tokens,
@@ -260,7 +271,7 @@ class _Build:
         lines = {
             "walks": (_json(p).encode() for n in walked if (p := self._path(stages["walks"], n))),
             "questions": (stages["questions"].journal.raw(n) for n in accepted),
-            "trajectories": (_json(stages["trajectories"].get(n)["trajectory"]).encode() for n in accepted),
+            "trajectories": (_json(self._taken(stages, n)[0].to_json()).encode() for n in accepted),
             "data": _records(stages["samples"], accepted, figures),
         }
         files = {f"{name}.jsonl": _write_lines(self.folder / f"{name}.jsonl", found) for name, found in lines.items()}
@@ -294,6 +305,9 @@ class _Build:
             good = [n for n in numbers if n not in lost]
             by_reason = dict(sorted(Counter(lost.values()).items()))
             tally[name] = {"tried": len(numbers), "good": len(good), "lost": by_reason}
+            if name == "trajectories":
+                right = Counter(stages[name].get(n)["right"] for n in good)
+                tally[name]["questions_by_right_attempts"] = {str(count): right[count] for count in sorted(right)}
             numbers = good
         return tally
 
@@ -313,12 +327,12 @@ class _Build:
         return fail(Code.BAD_DATA, message, hint=hint)
 
 
-def _decides(section: Model, backend: object = None) -> list[Any]:
+def _decides(section: Model, backend: object = None, *, without: Collection[str] = ()) -> list[Any]:
     """What of a section decides the results: neither where things lie nor how fast they are done."""
     values = []
     for name, info in type(section).model_fields.items():
         grade = next((m for m in info.metadata if isinstance(m, Grade)), Grade.NEW_RUN)
-        if grade is Grade.NEW_RUN:
+        if grade is Grade.NEW_RUN and name not in without:
             value = getattr(section, name)
             plain = section.model_dump(mode="json", include={name})[name]
             values.append([name, _decides(value) if isinstance(value, Model) else plain])

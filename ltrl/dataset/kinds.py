@@ -212,7 +212,7 @@ class AgentSection(StageSection):
     judge: JudgeChoice = Field(default="exact", validate_default=True)
     """Who decides whether its answer is right."""
     attempts: Count = 5
-    """Most attempts at one question; the first right one is kept."""
+    """Attempts at each question; one of those that are right is drawn."""
     results: Count = 50
     """Documents that a search finds."""
     max_steps: Count = 128
@@ -221,6 +221,9 @@ class AgentSection(StageSection):
 
 class Tools(Protocol):
     """What an agent does: every use is recorded in its trajectory. All raise Rejected when the steps are used up."""
+
+    number: int
+    """Which of the question's attempts this is, from 0; several are made at the same time."""
 
     def search(self, query: str) -> Sequence[Page]:
         """The documents found, the best first."""

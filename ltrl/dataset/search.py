@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ltrl.dataset.corpus import Corpus
 from ltrl.dataset.kinds import AgentSection, Rejected, SearchBackend
 from ltrl.dataset.page import Page
+from ltrl.dataset.question import Question
 from ltrl.trajectories import Answer, Cite, Open, Search, Step, Trajectory
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "attempt_number", "candidate_and_place", "outside"]
+
+_CANDIDATES = 1 << 40
+"""Candidates that there may be: a journal numbers attempts by both."""
+
+
+def attempt_number(candidate: int, place: int) -> int:
+    """The number under which an attempt is written down; more attempts leave those of before as they are."""
+    return place * _CANDIDATES + candidate
+
+
+def candidate_and_place(attempt: int) -> tuple[int, int]:
+    """The number of the candidate, and which of its attempts it is, from 0."""
+    place, candidate = divmod(attempt, _CANDIDATES)
+    return candidate, place
+
+
+def outside(attempt: Mapping[str, Any]) -> dict[str, Page]:
+    """The documents of an attempt's JSON form that are not of the corpus, by id."""
+    return {p["id"]: Page(0, p["id"], p["title"], p["text"]) for p in attempt["outside"]}
 
 
 class Attempt:
     """The tools of an agent, and what it did with them."""
 
-    def __init__(self, corpus: Corpus, backend: SearchBackend, section: AgentSection) -> None:
+    def __init__(self, corpus: Corpus, backend: SearchBackend, section: AgentSection, *, number: int) -> None:
+        self.number = number
+        """Which of a question's attempts it is, from 0."""
         self.steps: list[Step] = []
         self.outside: dict[str, Page] = {}
         """Documents that are not of the corpus, by id, as they were last seen."""
@@ -59,6 +82,14 @@ class Attempt:
         self.steps = [*trajectory.steps]
         self.text, self.agent = trajectory.answer, trajectory.agent
         self._keep(documents)
+
+    def to_json(self, question: Question, agent: str) -> dict[str, Any]:
+        """What was done, by an agent of that name where the attempt says no other; nobody has judged it."""
+        made = Trajectory(
+            question.id, question.text, self.number, tuple(self.steps), self.text, None, self.agent or agent
+        )
+        documents = [{"id": p.id, "title": p.title, "text": p.text} for p in self.outside.values()]
+        return {"trajectory": made.to_json(), "outside": documents}
 
     def _use(self) -> None:
         if len(self.steps) >= self._section.max_steps:

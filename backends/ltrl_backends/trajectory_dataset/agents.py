@@ -69,7 +69,7 @@ class ScriptedAgent:
         backend: Literal["scripted"]
         """This backend."""
         opens: Annotated[int, Field(ge=1)] = 4
-        """Documents read after each search of the first attempt; each further attempt reads two more."""
+        """Documents read after each search of the first attempt; each further attempt reads one more."""
         follows: bool = True
         """Search for the title of what was found, too."""
 
@@ -80,7 +80,7 @@ class ScriptedAgent:
     def attempt(self, question: str, tools: Tools, random: Random) -> None:
         """Searches, opens, cites, answers."""
         parts = [part for part in _PART.split(question) if len(_words(part)) >= 3]
-        opens = self._opens + random.randrange(3)
+        opens = self._opens + tools.number
         cited: list[str] = []
         for part in parts[:-1] if parts[-1].rstrip().endswith("?") and len(parts) > 1 else parts:
             clue = part.rpartition(": ")[2]
@@ -180,7 +180,7 @@ class ModelAgent:
 
 
 class FileAgent:
-    """Trajectories from a file, in ltrl's JSON form, taken for the questions that they are about."""
+    """Trajectories from a file, in ltrl's JSON form, each an attempt at the question that it is about."""
 
     api: ClassVar[int] = 1
     concurrency: int | None = None
@@ -216,10 +216,10 @@ class FileAgent:
 
     def attempt(self, question: str, tools: Tools, random: Random) -> None:
         """Takes a trajectory over as it is."""
-        known = self._known.get(question)
-        if not known:
-            raise Rejected("the file has no right trajectory for the question")
-        taken = known.pop(0) if len(known) > 1 else known[0]
+        known = self._known.get(question, [])
+        if tools.number >= len(known):
+            raise Rejected(f"the file has no {'other ' if known else ''}right trajectory for the question")
+        taken = known[tools.number]
         seen = {*taken.retrieved, *taken.opened, *taken.cited}
         tools.replay(taken, [page for id in sorted(seen) if (page := self._documents.get(id))])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
@@ -28,11 +29,13 @@ class Bm25:
         backend: Literal["bm25"]
         """This backend."""
 
-    def __init__(self, options: Options) -> None: ...
+    def __init__(self, options: Options) -> None:
+        self._found = lru_cache(maxsize=512)(lambda corpus, query, limit: corpus.search(query, limit))
+        """Attempts at a question search for much the same."""
 
     def search(self, query: str, limit: int, corpus: Corpus) -> Sequence[Page]:
         """The pages that suit best."""
-        return corpus.pages(corpus.search(query, limit))
+        return corpus.pages(self._found(corpus, query, limit))
 
     def open(self, document: str, corpus: Corpus) -> Page | None:
         """The page with that id, title or other name."""
