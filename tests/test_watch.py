@@ -223,16 +223,21 @@ def test_a_directory_that_cannot_be_written_can_be_watched(tmp_path):
 class Terminal:
     """A command in a real terminal: tmux."""
 
-    def __init__(self, where, *words, size=(120, 36)):
+    def __init__(self, where, *words, size=(120, 36), around=""):
         self.socket = f"ltrl-{os.getpid()}-{time.monotonic_ns()}"
         command = [sys.executable, "-c", CODE, *words]
         environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
         columns, rows = map(str, size)
         line = f"{shlex.join(command)}; echo status $?; stty -a | grep -o ' icanon'; exec cat"
+        if around:  # an interactive shell: one that starts jobs, and continues them
+            (where / "typed").write_text(f"{shlex.join(command)}\n")
+            line = around
         subprocess.run(
             ["tmux", "-u", "-L", self.socket, "-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", rows, line],
             cwd=where, env=environment, check=True,
         )  # fmt: skip
+        if around:
+            self.tmux("send-keys", ". ./typed", "Enter")
 
     def tmux(self, *words):
         return subprocess.run(
@@ -283,6 +288,37 @@ def test_control_c_leaves_without_a_word_of_complaint(tmp_path):
         terminal.tmux("send-keys", "C-c")
         terminal.shows("status 0", "icanon", "alpha: COMPLETED")
         assert "Traceback" not in terminal.tmux("capture-pane", "-p")
+
+
+@pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
+def test_control_z_gives_the_terminal_to_the_shell_and_takes_it_again(tmp_path):
+    full_run(tmp_path / "runs/alpha")
+    with Terminal(tmp_path, "watch", "alpha", "--every", "0.2", around="bash --norc -im") as terminal:
+        terminal.shows("COMPLETED alpha", "q leaves")
+        terminal.tmux("send-keys", "C-z")
+        terminal.shows("Stopped")
+        look = "#{alternate_on} #{cursor_flag}"
+        assert terminal.tmux("display-message", "-p", look) == "0 1\n"
+        terminal.tmux("send-keys", "echo typed; stty -a | grep -o ' icanon'", "Enter")
+        terminal.shows("\ntyped\n", " icanon")
+        terminal.tmux("send-keys", "fg", "Enter")
+        terminal.shows("COMPLETED alpha", "q leaves")
+        assert terminal.tmux("display-message", "-p", look) == "1 0\n"
+        terminal.tmux("send-keys", "q")  # without Enter: the keyboard is its own again
+        terminal.shows("alpha: COMPLETED")
+        terminal.tmux("send-keys", "echo status $?; stty -a | grep -o ' icanon'", "Enter")
+        terminal.shows("\nstatus 0\n", "\n icanon\n")
+
+
+@pytest.mark.skipif(not shutil.which("tmux"), reason="needs tmux")
+def test_control_z_does_nothing_where_no_shell_could_continue_it(tmp_path):
+    full_run(tmp_path / "runs/alpha")
+    with Terminal(tmp_path, "watch", "alpha", "--every", "0.2") as terminal:
+        terminal.shows("COMPLETED alpha")
+        terminal.tmux("send-keys", "C-z")
+        with (tmp_path / "runs/alpha/attempts/1/stdout.log").open("a") as file:
+            file.write("a new line\n")
+        terminal.shows("a new line")
 
 
 def test_a_signal_to_end_gives_the_terminal_back(tmp_path):

@@ -37,7 +37,7 @@ LEAVE = (b"q", b"Q", b"\x03", b"\x04")
 
 
 def on_screen(watched: Sequence[Live], observer: Observer, *, every_s: float) -> None:
-    """Draws until `q` or Ctrl-C; whatever happens, the terminal is given back as it was."""
+    """Draws until `q` or Ctrl-C; whatever happens, the terminal is given back as it was, also while Ctrl-Z holds it."""
     from rich.console import Console, Group
     from rich.live import Live as Screen
 
@@ -45,8 +45,21 @@ def on_screen(watched: Sequence[Live], observer: Observer, *, every_s: float) ->
     ascii_ = not console.encoding.lower().startswith("utf")
     selected, due = 0, 0.0
     shown: object = None
-    with _keys() as pressed, _told_to_stop(), Screen(console=console, screen=True, auto_refresh=False) as screen:
+    with (
+        _keys() as (pressed, keys),
+        _signals() as told,
+        Screen(console=console, screen=True, auto_refresh=False) as screen,
+    ):
         while True:
+            if told:  # Ctrl-Z, or the shell has had the terminal meanwhile
+                screen.stop()
+                keys(False)
+                if signal.SIGTSTP in told:
+                    _stop()
+                told.clear()
+                keys(True)
+                screen.start()
+                shown = None
             if time.monotonic() >= due:
                 is_new = [live.update(limit=PIECE if shown else FIRST_PIECE) for live in watched]
                 due = time.monotonic() + (CATCH_UP_S if any(is_new) else every_s)
@@ -107,16 +120,25 @@ def _size() -> tuple[int, int]:
     return 80, 24
 
 
+def _stop() -> None:
+    """As Ctrl-Z stops any program, until it is continued; not where there is no shell that could do so."""
+    ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTSTP)
+    signal.signal(signal.SIGTSTP, ours)
+
+
 @contextmanager
-def _keys() -> Iterator[Callable[[float], bytes]]:
-    """A function that waits for a key; without a keyboard it only waits."""
+def _keys() -> Iterator[tuple[Callable[[float], bytes], Callable[[bool], None]]]:
+    """A function that waits for a key, without a keyboard it only waits; and one that takes the keyboard or gives it
+    back.
+    """
     if not sys.stdin.isatty():
 
         def wait(seconds: float) -> bytes:
             time.sleep(seconds)
             return b""
 
-        yield wait
+        yield wait, lambda _: None
         return
     import termios
     import tty
@@ -131,24 +153,35 @@ def _keys() -> Iterator[Callable[[float], bytes]]:
         read = os.read(handle, 32)
         return read or b"\x04"  # the terminal is gone
 
+    def take(is_ours: bool) -> None:
+        if is_ours:
+            tty.setcbreak(handle)
+        else:
+            with suppress(termios.error):
+                termios.tcsetattr(handle, termios.TCSADRAIN, before)
+
     try:
-        tty.setcbreak(handle)
-        yield pressed
+        take(True)
+        yield pressed, take
     finally:
-        with suppress(termios.error):
-            termios.tcsetattr(handle, termios.TCSADRAIN, before)
+        take(False)
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[None]:
-    """A signal to end does so by way of every `finally`, which gives the terminal back."""
+def _signals() -> Iterator[set[int]]:
+    """Collects signals about the terminal; one to end does so by way of every `finally`, which gives it back."""
+    told: set[int] = set()
 
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    def note(number: int, _: FrameType | None) -> None:
+        told.add(number)
+
+    wanted = {signal.SIGTERM: leave, signal.SIGHUP: leave, signal.SIGTSTP: note, signal.SIGCONT: note}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
-        yield
+        yield told
     except KeyboardInterrupt:
         pass
     finally:
