@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from small_corpus import pages, write_pages
 
 from ltrl.backend import load
 from ltrl.dataset.build import Built, build
+from ltrl.dataset.chat import ChatOptions
 from ltrl.dataset.index import index
 from ltrl.dataset.kinds import Rejected
 from ltrl.dataset.messages import ACTIONS, trajectory
@@ -251,20 +253,83 @@ def test_reply_without_the_form_asked_for_is_asked_again_with_what_is_wrong() ->
     assert told[2].startswith("This cannot be used: `answer` is not text.")
 
 
-def test_question_is_dropped_when_no_reply_has_the_form_or_the_model_knows_it() -> None:
+def test_question_is_dropped_when_no_reply_has_the_form() -> None:
     backend = load("question", "llm")
-    good = '{"question": "What?", "answer": "x", "entities": ["Alpha"]}'
-    for replies, reason in ((["no"], "no question in the form"), ([good, "X."], "knows the answer")):
-        with loopback_judge(*map(said, replies)) as endpoint:
-            writer = backend(backend.Options(backend="llm", model=chat(endpoint)))
-            with pytest.raises(Rejected, match=reason):
-                writer.write([Page(1, "a", "Alpha", "text")], Random(1))
-            writer.close()
+    with loopback_judge(said("no")) as endpoint:
+        writer = backend(backend.Options(backend="llm", model=chat(endpoint)))
+        with pytest.raises(Rejected, match="no question in the form"):
+            writer.write([Page(1, "a", "Alpha", "text")], Random(1))
+        writer.close()
+
+
+def knows_some(number: int, request: dict[str, Any]) -> Answer:
+    """A model that knows the answers of half the questions without documents: told in its first try."""
+    asked = request["messages"][0]["content"]
+    if not asked.startswith("Answer in as few words"):
+        return model(number, request)
+    _, _, question = asked.partition("\n\n")
+    titles = {page["text"].rpartition(" has ")[2]: page["title"] for page in pages(150)}
+    end = question.rpartition(" and ")[2].removesuffix("?")
+    [answer] = [title for text, title in titles.items() if end in text]
+    return said(f"<think>I remember.</think>{answer}" if is_known(question) else "I do not know")
+
+
+def is_known(question: str) -> bool:
+    return zlib.crc32(question.encode()) % 2 == 0
+
+
+def test_what_the_writer_answers_without_documents_is_dropped(tmp_path: Path) -> None:
+    with loopback_judge(script=knows_some) as endpoint:
+        made = built(tmp_path, spec(tmp_path, endpoint.base_url))
+    assert not any(is_known(sample.question) for sample in samples(made))
+    tally = made.card["stages"]["closed-book"]
+    lost = tally["tried"] - tally["good"]
+    assert (tally["model"], tally["lost"]) == ("m", {"the model knows the answer without documents": lost})
+    assert lost
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_questions_of_any_kind_are_asked_without_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_given: bool
+) -> None:
+    monkeypatch.setenv("LTRL_PROJECT_DIR", str(tmp_path))
+    walked = {"walk": WALK, "agent": "scripted"}
+    unasked = built(tmp_path, spec(tmp_path, "http://127.0.0.1:9/v1", **walked, question="template", records=4))
+    assert unasked.card["stages"]["closed-book"] == {"model": None, "tried": 0, "good": 0, "lost": {}}
+    assert "| closed-book | not asked: no model" in (unasked.path / "card.md").read_text()
+    lines = (unasked.path / "questions.jsonl").read_text().splitlines()
+    known = {q["question"]: q["answer"] for q in map(json.loads, lines[:2])}
+
+    def knows_two(number: int, request: dict[str, Any]) -> Answer:
+        question = request["messages"][0]["content"].partition("\n\n")[2]
+        return said(known.get(question, "no idea"))
+
+    with loopback_judge(script=knows_two) as endpoint:
+        question = {"backend": "template", "closed_book": chat(endpoint).model_dump(), "closed_book_tries": 2}
+        changed: dict[str, Any] = {"question": question, "records": 2 if is_given else 4}
+        if is_given:
+            (tmp_path / "q.jsonl").write_text("\n".join(lines))
+            changed["questions_file"] = "q.jsonl"
+        made = built(tmp_path, spec(tmp_path, endpoint.base_url, **walked, **changed))
+        asked = Counter(request["messages"][0]["content"].partition("\n\n")[2] for request in endpoint.requests)
+    assert known.keys().isdisjoint(sample.question for sample in samples(made))
+    assert made.card["stages"]["closed-book"]["lost"] == {"the model knows the answer without documents": 2}
+    assert {asked[question] for question in known} == {1}
+    assert {count for question, count in asked.items() if question not in known} == {2}
+
+
+def test_closed_book_whose_judge_is_silent_keeps_no_question(tmp_path: Path) -> None:
+    with loopback_judge(script=model) as endpoint, loopback_judge(Answer(status=400, body="down")) as silent:
+        judge = {"backend": "openai", "base_url": silent.base_url, "model": "j", "retries": 0}
+        question = {"backend": "llm", "model": chat(endpoint).model_dump(), "judge": judge}
+        with pytest.raises(LtrlError, match="the judge of the closed book gave no verdict: "):
+            built(tmp_path, spec(tmp_path, endpoint.base_url, question=question))
+
+
+WALK = {"backend": "random", "hops": 2, "min_links": 2, "min_characters": 9}
 
 
 def chat(endpoint: LoopbackJudge) -> Any:
-    from ltrl_backends.trajectory_dataset.chat import ChatOptions
-
     return ChatOptions(base_url=endpoint.base_url, model="m", backoff_seconds=0.0)
 
 

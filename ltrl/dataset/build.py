@@ -21,6 +21,8 @@ from ltrl import __version__
 from ltrl.backend import Grade, Model, backends, create, named
 from ltrl.dataset.assemble import Assembler
 from ltrl.dataset.card import Figures, card_markdown
+from ltrl.dataset.chat import ChatOptions
+from ltrl.dataset.closed_book import ClosedBook, right_answers
 from ltrl.dataset.corpus import Corpus
 from ltrl.dataset.index import index, locked, writing
 from ltrl.dataset.kinds import Rejected
@@ -33,17 +35,18 @@ from ltrl.dataset.search import Attempt, attempt_number, candidate_and_place, ou
 from ltrl.dataset.stage import Stage, key_of, random_of, seed_of
 from ltrl.dataset.walk import walk
 from ltrl.errors import Code, LtrlError, fail
-from ltrl.scoring import JudgeRequest
 from ltrl.trajectories import Trajectory
 from ltrl.writing import write
 
 __all__ = ["Built", "build", "build_corpus", "home"]
 
-STAGES = ("walks", "questions", "trajectories", "samples")
-"""Stages with one result for each candidate; between the second and the third are the attempts, several for each."""
+STAGES = ("walks", "questions", "closed-book", "trajectories", "samples")
+"""Stages with one result for each candidate; before the trajectories are the attempts, several for each."""
 CARD = "card.json"
 SMALLEST_ROUND = 8
 """Candidates of a round, at least: with fewer, the last records would be waited for one by one."""
+_CLOSED_BOOK = ("closed_book", "closed_book_tries", "judge")
+"""What of a question's section does not decide how it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,10 @@ class _Build:
         self.progress = progress
         self.walker = create(dataset.walk)
         self.writer = create(dataset.question)
+        model = dataset.question.closed_book or getattr(self.writer, "model", None)
+        self.asked: ChatOptions | None = model if dataset.question.closed_book_tries else None
+        """Who is asked each question without documents."""
+        self.closed_book = ClosedBook(self.asked, dataset.question) if self.asked else None
         self.agent = create(dataset.agent)
         self.search = create(dataset.agent.search)
         self.judge = create(dataset.agent.judge)
@@ -105,22 +112,24 @@ class _Build:
         d = self.dataset
         given = [question.to_json() for question in self.given or ()]
         walks = key_of(__version__, self.corpus.id, d.seed, _decides(d.walk, self.walker), given)
-        questions = key_of(walks, _decides(d.question, self.writer), d.name)
+        questions = key_of(walks, _decides(d.question, self.writer, without=_CLOSED_BOOK), d.name)
+        asked = [d.question.closed_book_tries, _decides(d.question.judge), self.asked and _decides(self.asked)]
         attempts = key_of(questions, _decides(d.agent, self.agent, without=("attempts", "judge")))
-        trajectories = key_of(attempts, d.agent.attempts, _decides(d.agent.judge))
+        closed_book = key_of(questions, asked if self.asked else None)
+        trajectories = key_of(attempts, closed_book, d.agent.attempts, _decides(d.agent.judge))
         how = [_decides(d.distractors), _decides(d.assembly), self.counter.identity, d.tokens]
         samples = key_of(trajectories, how)
         whole = key_of(samples, d.records, d.max_candidates, d.description, d.corpus.licence)
-        of = dict(zip(STAGES, (walks, questions, trajectories, samples), strict=True))
+        of = dict(zip(STAGES, (walks, questions, closed_book, trajectories, samples), strict=True))
         return {**of, "attempts": attempts, "all": whole}
 
     def run(self) -> Built:
         if (card := self._complete()) is not None:
             return Built(self.folder, card, is_new=False)
         with ExitStack() as stack:
-            for backend in (self.walker, self.writer, self.agent, self.search, self.judge):
-                if hasattr(backend, "close"):
-                    stack.callback(backend.close)
+            for backend in (self.walker, self.writer, self.closed_book, self.agent, self.search, self.judge):
+                if (close := getattr(backend, "close", None)) is not None:
+                    stack.callback(close)
             stages = {name: self._stage(name, stack) for name in (*STAGES, "attempts")}
             accepted = self._accepted(stages)
             card = self._finish(stages, accepted)
@@ -138,8 +147,8 @@ class _Build:
         return card if is_same and sizes == {n: f["bytes"] for n, f in card["files"].items()} else None
 
     def _stage(self, name: str, stack: ExitStack) -> Stage:
-        of = {"walks": self.walker, "questions": self.writer, "samples": None}.get(name, self.agent)
-        workers = getattr(of, "concurrency", None) or self.workers
+        of = {"walks": self.walker, "questions": self.writer, "closed-book": self.closed_book, "samples": None}
+        workers = getattr(of.get(name, self.agent), "concurrency", None) or self.workers
         stage = Stage.open(name, self.folder / ".build", self.keys[name], self.progress, workers)
         stack.enter_context(closing(stage.journal))
         return stage
@@ -161,6 +170,9 @@ class _Build:
                 numbers = [n for n in round_ if self._path(stages["walks"], n)]
             stages["questions"].run(numbers, lambda n: self._question(stages["walks"], n))
             numbers = [n for n in stages["questions"].good(numbers) if not self._is_doubled(stages["questions"], n)]
+            if self.closed_book is not None:
+                stages["closed-book"].run(numbers, lambda n: self._ask(stages["questions"], n))
+                numbers = stages["closed-book"].good(numbers)
             attempts = [attempt_number(n, place) for n in numbers for place in range(self.dataset.agent.attempts)]
             stages["attempts"].run(attempts, lambda n: self._attempt(stages["questions"], n))
             stages["trajectories"].run(numbers, lambda n: self._draw(stages, n))
@@ -213,6 +225,13 @@ class _Build:
             self.doubled[number] = reason
         return reason is not None
 
+    def _ask(self, questions: Stage, number: int) -> str:
+        """Nothing, for a question that is not answered without documents."""
+        assert self.closed_book is not None
+        random = random_of(self.dataset.seed, "closed book", number)
+        self.closed_book.ask(Question.from_json(questions.get(number)), random)
+        return "{}"
+
     def _attempt(self, questions: Stage, attempt: int) -> str:
         """One attempt at a question, not judged yet."""
         number, place = candidate_and_place(attempt)
@@ -231,13 +250,7 @@ class _Build:
         answers = {attempt: attempts.get(attempt)["trajectory"]["answer"] for attempt in attempts.good(places)}
         if not answers:
             raise Rejected(attempts.rejection(next(iter(places))))
-        distinct = [*dict.fromkeys(answers.values())]
-        verdicts = self.judge.judge([JudgeRequest(question.text, question.answer, answer) for answer in distinct])
-        for verdict in verdicts:
-            if verdict.is_correct is None:
-                hint = "start the build again when it answers: it goes on where it stopped"
-                raise fail(Code.SERVER_DOWN, f"the judge of the agent gave no verdict: {verdict.reason}", hint=hint)
-        right = {answer for answer, verdict in zip(distinct, verdicts, strict=True) if verdict.is_correct}
+        right = right_answers(self.judge, question, answers.values(), whose="the agent")
         found = [places[attempt] for attempt, answer in answers.items() if answer in right]
         if not found:
             raise Rejected("no attempt was right")
@@ -300,11 +313,16 @@ class _Build:
         tally: dict[str, Any] = {}
         numbers: Sequence[int] = range(tried)
         for name in STAGES:
+            if name == "closed-book" and self.closed_book is None:
+                tally[name] = {"model": None, "tried": 0, "good": 0, "lost": {}}
+                continue
             reasons = (self._reason(stages[name], name, n) for n in numbers)
             lost = {n: reason for n, reason in zip(numbers, reasons, strict=True) if reason}
             good = [n for n in numbers if n not in lost]
             by_reason = dict(sorted(Counter(lost.values()).items()))
             tally[name] = {"tried": len(numbers), "good": len(good), "lost": by_reason}
+            if self.asked is not None and name == "closed-book":
+                tally[name] = {"model": self.asked.model, **tally[name]}
             if name == "trajectories":
                 right = Counter(stages[name].get(n)["right"] for n in good)
                 tally[name]["questions_by_right_attempts"] = {str(count): right[count] for count in sorted(right)}

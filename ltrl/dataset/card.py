@@ -86,17 +86,20 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
         "| stage | tried | good | lost, by reason |",
         "|---|---|---|---|",
-        *(
-            f"| {name} | {stage['tried']} | {stage['good']} | "
-            f"{'; '.join(f'{reason}: {count}' for reason, count in stage['lost'].items()) or '-'} |"
-            for name, stage in card["stages"].items()
-        ),
+        *(f"| {name} | {_tally(stage)} |" for name, stage in card["stages"].items()),
         "",
         "```json",
         json.dumps({key: card[key] for key in ("seed", "tokenizer", "spec", "files")}, indent=2),
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tally(stage: Mapping[str, Any]) -> str:
+    if stage.get("model", "") is None:
+        return "not asked: no model (`question.closed_book`) | - | -"
+    lost = "; ".join(f"{reason}: {count}" for reason, count in stage["lost"].items())
+    return f"{stage['tried']} | {stage['good']} | {lost or '-'}"
 
 
 def _shares(figures: Mapping[str, Any]) -> Iterable[tuple[str, float | None]]:

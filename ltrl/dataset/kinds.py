@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from ltrl.backend import Choice, JudgeChoice, StageSection
+from ltrl.dataset.chat import ChatOptions
 from ltrl.dataset.page import Page, SourcePage, Unusable
 from ltrl.samples import Tier
 
@@ -148,6 +149,13 @@ class QuestionSection(StageSection):
     """Most questions with the same answer."""
     same_shape: Count = 100
     """Most questions whose answers differ in numbers only."""
+    closed_book: ChatOptions | None = None
+    """Model that is asked each question without any document; one that it answers right is dropped. By default the
+    model that writes the questions; where none does, nobody is asked."""
+    closed_book_tries: Whole = 1
+    """Times that it is asked."""
+    judge: JudgeChoice = Field(default="exact", validate_default=True)
+    """Who decides whether such an answer is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,8 @@ class QuestionBackend(Protocol):
     api: ClassVar[int]
     Options: ClassVar[type[QuestionSection]]
     concurrency: int | None
+    model: ChatOptions | None
+    """Who writes them, where that is a model: it is asked them without documents, too."""
 
     def __init__(self, options: Any) -> None: ...
 

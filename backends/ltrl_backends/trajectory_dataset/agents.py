@@ -14,12 +14,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ltrl.backend import Note
+from ltrl.dataset.chat import Chat, ChatOptions
 from ltrl.dataset.kinds import AgentSection, Rejected, Tools
 from ltrl.dataset.page import Page, cut
 from ltrl.errors import Code, LtrlError, fail, unreadable
 from ltrl.scoring import tokens
 from ltrl.trajectories import Trajectory
-from ltrl_backends.trajectory_dataset.chat import Chat, ChatOptions
 
 __all__ = ["FileAgent", "ModelAgent", "ScriptedAgent"]
 

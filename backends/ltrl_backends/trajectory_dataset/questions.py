@@ -9,11 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ltrl.backend import JudgeChoice, create
+from ltrl.dataset.chat import Chat, ChatOptions, json_reply
 from ltrl.dataset.kinds import Draft, QuestionSection, Rejected
 from ltrl.dataset.page import Page, cut
-from ltrl.scoring import JudgeRequest, is_findable, matcher, tokens
-from ltrl_backends.trajectory_dataset.chat import Chat, ChatOptions, json_reply
+from ltrl.scoring import is_findable, matcher, tokens
 
 __all__ = ["TemplateQuestion", "WrittenQuestion"]
 
@@ -27,6 +26,7 @@ class TemplateQuestion:
 
     api: ClassVar[int] = 1
     concurrency: int | None = None
+    model: ChatOptions | None = None
 
     class Options(QuestionSection):
         """Options of the `template` questions."""
@@ -65,7 +65,7 @@ class TemplateQuestion:
 
 
 class WrittenQuestion:
-    """A language model writes question, answer and gold entities from the path; another try may answer it unseen."""
+    """A language model writes question, answer and gold entities from the path."""
 
     api: ClassVar[int] = 1
 
@@ -78,20 +78,16 @@ class WrittenQuestion:
         """The endpoint."""
         page_characters: Annotated[int, Field(ge=100)] = 5000
         """Longest part of each page that the writer sees."""
-        closed_book_tries: Annotated[int, Field(ge=0)] = 1
-        """Times that the model tries to answer without any document; a question that it gets right is dropped."""
-        judge: JudgeChoice = Field(default="exact", validate_default=True)
-        """Who decides whether such an answer is right."""
 
     def __init__(self, options: Options) -> None:
         self.concurrency: int | None = options.model.concurrency
         self._options = options
         self._chat = Chat(options.model)
         self.close = self._chat.close
-        self._judge = create(options.judge)
+        self.model: ChatOptions | None = options.model
 
     def write(self, path: Sequence[Page], random: Random) -> Draft:
-        """The model's draft, in the form asked for, that the model itself cannot answer without documents."""
+        """The model's draft, in the form asked for."""
         pages = "\n\n".join(
             f"Page {i}: {p.title}\n{cut(p.text, self._options.page_characters)}" for i, p in enumerate(path, 1)
         )
@@ -110,17 +106,7 @@ class WrittenQuestion:
         draft = self._chat.ask([{"role": "user", "content": asked}], _draft, seed=random.getrandbits(31))
         if draft is None:
             raise Rejected("the model wrote no question in the form asked for")
-        self._refuse_known(draft, random)
         return draft
-
-    def _refuse_known(self, draft: Draft, random: Random) -> None:
-        for _ in range(self._options.closed_book_tries):
-            asked = f"Answer in as few words as possible, with nothing else.\n\n{draft.text}"
-            reply = self._chat.message([{"role": "user", "content": asked}], seed=random.getrandbits(31))
-            answer = (reply.get("content") or "").rpartition("</think>")[2].strip()
-            [verdict] = self._judge.judge([JudgeRequest(draft.text, draft.answer, answer)])
-            if verdict.is_correct:
-                raise Rejected("the model knows the answer without documents")
 
 
 def _without(text: str, names: Sequence[str]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import ClassVar, Literal
 
+from ltrl.dataset.chat import Chat, ChatOptions, json_reply
 from ltrl.dataset.kinds import Candidate, WalkSection
 from ltrl.dataset.page import Page, cut
-from ltrl_backends.trajectory_dataset.chat import Chat, ChatOptions, json_reply
 
 __all__ = ["ChosenWalk", "RandomWalk"]
 
