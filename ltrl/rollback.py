@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def roll_back(run: Run, *, step: int, dry_run: bool = False) -> Rollback:
     What was measured after the step counts no more. Raises LtrlError when there is no complete checkpoint of the step,
     when nothing is later, or while the run has a job. One that was interrupted is finished by calling it again.
     """
-    with _at_rest(run) as (run_now, folder):
+    with _at_rest(run, changes=not dry_run) as (run_now, folder):
         found = entries(run_now)
         wanted = next((entry for entry in found if entry.step == step and entry.is_complete), None)
         if wanted is None:
@@ -42,7 +42,13 @@ def roll_back(run: Run, *, step: int, dry_run: bool = False) -> Rollback:
             return made
         if not interrupted:  # first what is meant, then what is done: a crash in between is finished by doing it again
             state.write_json(run.path / RECORD, [asdict(one) for one in (*known, made)])
-        _move(folder, made.moved, place)
+        try:
+            _move(folder, made.moved, place)
+        except LtrlError:
+            with suppress(OSError):  # it stays an interrupted one where even that is refused
+                _put_back(folder, made.moved, place)
+                state.write_json(run.path / RECORD, [asdict(one) for one in known])
+            raise
         _tell(run_now, f"rolled back to step {step}")
         return made
 
@@ -52,23 +58,18 @@ def undo(run: Run, *, dry_run: bool = False) -> Rollback:
 
     Raises LtrlError when there is none, or when the run has gone on since.
     """
-    with _at_rest(run) as (run_now, folder):
+    with _at_rest(run, changes=not dry_run) as (run_now, folder):
         known = checkpoints.rollbacks(run.path)
         if not known:
             raise fail(Code.UNKNOWN_CHECKPOINT, f"`{run.id}` was not rolled back: there is nothing to undo")
         newest = known[-1]
-        where = folder / newest.place
         if run_now.latest and run_now.latest.number > newest.attempt:
             message = f"`{run.id}` has gone on since it was rolled back to step {newest.step}"
-            raise fail(Code.RESUME_REFUSED, message, hint=f"what was set aside is in `{where}`")
+            raise fail(Code.RESUME_REFUSED, message, hint=f"what was set aside is in `{folder / newest.place}`")
         if dry_run:
             return newest
         try:
-            for name in newest.moved:
-                if (where / name).is_dir():
-                    (where / name).rename(folder / name)
-            if where.is_dir() and not any(where.iterdir()):
-                where.rmdir()
+            _put_back(folder, newest.moved, newest.place)
         except OSError as error:
             raise state.unwritable(error, folder) from None
         state.write_json(run.path / RECORD, [asdict(one) for one in known[:-1]])
@@ -92,9 +93,9 @@ def prune(run: Run, chosen: Sequence[Entry], *, delete: bool) -> None:
 
 
 @contextmanager
-def _at_rest(run: Run) -> Iterator[tuple[Run, Path]]:
-    """The run, held, without a job; and the directory of its checkpoints."""
-    with state.locked(run.path):
+def _at_rest(run: Run, *, changes: bool) -> Iterator[tuple[Run, Path]]:
+    """The run without a job, held for changes; and the directory of its checkpoints."""
+    with state.locked(run.path) if changes else nullcontext():
         (seen,) = jobs.observe([state.read_run(run.path)])
         if seen.latest and not seen.latest.state.is_finished:
             message = f"`{run.id}` has an attempt that is not over: {seen.latest.state}"
@@ -110,6 +111,15 @@ def _move(folder: Path, names: Iterable[str], place: str) -> None:
         checkpoints.set_aside(folder, names, place)
     except OSError as error:
         raise state.unwritable(error, folder / place) from None
+
+
+def _put_back(folder: Path, names: Iterable[str], place: str) -> None:
+    where = folder / place
+    for name in names:
+        if (where / name).is_dir():
+            (where / name).rename(folder / name)
+    if where.is_dir() and not any(where.iterdir()):
+        where.rmdir()
 
 
 def _tell(run: Run, detail: str) -> None:

@@ -424,6 +424,48 @@ def test_a_disk_that_cannot_be_written_is_named_and_nothing_moves(run: state.Run
     status, _, err = ltrl(tmp_path, "rollback", "trial", "--step", 4)
     assert (status, err.startswith("error[LTRL032]: cannot write `")) == (1, True)
     assert sorted(state.checkpoints(run.path)) == [2, 4, 6, 8]
+    assert checkpoints.rollbacks(run.path) == ()  # what was measured later still counts
+
+
+def read_only(place: Path, directory: Path, *words: object) -> tuple[int, str, str]:
+    """A command of ltrl that sees a directory on a disk that nobody can write."""
+    mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && cd "$2" && shift 2 && exec "$@"'
+    command = [sys.executable, "-W", "error", "-c", LTRL, *map(str, words)]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", place, directory, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+CAN_MOUNT = subprocess.run(["unshare", "--mount", "mount", "--bind", "/", "/"], capture_output=True, check=False)
+
+
+@pytest.mark.skipif(CAN_MOUNT.returncode != 0, reason="needs root that may mount")
+def test_on_a_read_only_disk_everything_is_shown_and_nothing_half_done(run: state.Run, tmp_path: Path) -> None:
+    kept = run.path / "checkpoints"
+    before = sorted(run.path.rglob("*"))
+    for words in (["checkpoints", "trial", "--verify"], ["rollback", "trial", "--step", 4, "--dry-run"]):
+        assert read_only(run.path, tmp_path, *words)[0] == 0, words
+    for words, named in (
+        (["rollback", "trial", "--step", 4], run.path),
+        (["prune", "trial", "--last", 1, "--delete"], kept / "set-aside/0001"),
+    ):
+        status, _, err = read_only(run.path, tmp_path, *words)
+        assert (status, err) == (1, f"error[LTRL032]: cannot write `{named}`: read-only file system\n")
+    status, _, err = read_only(kept, tmp_path, "rollback", "trial", "--step", 4)
+    assert (status, err) == (1, f"error[LTRL032]: cannot write `{kept}/set-aside/0001`: read-only file system\n")
+    assert checkpoints.rollbacks(run.path) == ()
+    assert sorted(run.path.rglob("*")) == sorted([*before, run.path / "rollbacks.json"])
+    assert runs.status(state.read_run(run.path)).state is state.State.COMPLETED
+    back.roll_back(state.read_run(run.path), step=4)
+    status, _, err = read_only(kept, tmp_path, "rollback", "trial", "--undo")
+    assert (status, err) == (1, f"error[LTRL032]: cannot write `{kept}`: read-only file system\n")
+    assert back.undo(state.read_run(run.path)).moved == ("step_6", "step_8")
+    assert sorted(state.checkpoints(run.path)) == [2, 4, 6, 8]
 
 
 def test_a_disk_that_takes_no_more_leaves_everything_in_its_place(run: state.Run, tmp_path: Path) -> None:

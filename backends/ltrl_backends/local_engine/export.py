@@ -46,11 +46,15 @@ def export(checkpoint: Entry, out: Path, made_of: Origin) -> None:
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        for path in (path for pattern in MODEL for path in (policy / "weights").glob(pattern)):
-            shutil.copy2(path, draft)
-        finish(draft, made_of, tokenizer=policy / "tokenizer")
-        sync_tree(draft)
+        try:
+            draft.mkdir()
+            for path in (path for pattern in MODEL for path in (policy / "weights").glob(pattern)):
+                shutil.copy2(path, draft)
+            finish(draft, made_of, tokenizer=policy / "tokenizer")
+            sync_tree(draft)
+        except (LtrlError, OSError):
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         shutil.rmtree(out, ignore_errors=True)
         draft.rename(out)
 
