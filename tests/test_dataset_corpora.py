@@ -258,7 +258,7 @@ def test_walk_over_cycles_and_dead_ends_repeats_no_page(tmp_path: Path) -> None:
     options = load("walk", "random").Options
     section = options(backend="random", hops=3, min_links=2, min_characters=1, paths_per_walk=4)
     backend = load("walk", "random")(section)
-    paths = walk(corpus, backend, section, 0, Random(3))
+    paths = walk(corpus, backend, section, 0, Random(3)).paths
     assert 1 <= len(paths) <= 4
     seen = [page for path in paths for page in path]
     assert len(seen) == len(set(seen))
@@ -272,6 +272,63 @@ def test_walk_over_cycles_and_dead_ends_repeats_no_page(tmp_path: Path) -> None:
         walk(corpus, backend, options(backend="random", min_links=9, min_characters=1), 0, Random(3))
     with pytest.raises(LtrlError, match="the corpus has no page `nowhere`"):
         walk(corpus, backend, options(backend="random", starts=("nowhere",)), 0, Random(3))
+
+
+def regions(folder: Path) -> Corpus:
+    """Two regions of 30 pages, each page linked to the next six of its own and, through one page, to the other."""
+    text = "words enough to be a page of a walk"
+
+    def page(region: str, i: int) -> dict[str, Any]:
+        other = {"a": "b", "b": "a"}[region]
+        near = [f"{region}{(i + step) % 30}" for step in range(1, 7)]
+        return {"id": f"{region}{i}", "title": f"{region}{i}", "text": text, "links": [*near, f"bridge {other}"]}
+
+    bridges = [{"id": f"bridge {r}", "title": f"bridge {r}", "text": text, "links": [f"{r}{i}" for i in range(30)]}
+               for r in "ab"]  # fmt: skip
+    return store(
+        folder,
+        "jsonl",
+        path=str(write_pages(folder / "c.jsonl", [page(r, i) for r in "ab" for i in range(30)] + bridges)),
+    )
+
+
+class Homebody:
+    """Chooses a page of its region, and so never leaves it."""
+
+    concurrency = None
+
+    def choose(self, _: Any, candidates: Any, __: Random) -> int:
+        return min(range(len(candidates)), key=lambda i: (candidates[i].page.title.startswith("bridge"), i))
+
+
+def test_mad_walks_lead_a_walk_out_of_the_region_that_its_chooser_never_leaves(tmp_path: Path) -> None:
+    corpus, options = regions(tmp_path), load("walk", "random").Options
+    section = options(backend="random", hops=3, min_characters=1, paths_per_walk=6, starts=("a0",))
+    walked = walk(corpus, Homebody(), section, 0, Random(1))
+    assert {path[0][0] for path in walked.paths} == {"a", "b"}
+    for path in walked.paths:
+        assert len({page[0] for page in path}) == 1, "a path itself is chosen"
+    assert walked.mad_walks == len(walked.paths) - 1 == 5
+    assert (walked.mad_steps, walked.dead_ends) == (0, 0)
+    assert walk(corpus, Homebody(), section, 0, Random(1)) == walked
+    alone = walk(corpus, Homebody(), options(**{**section.model_dump(), "paths_per_walk": 1}), 0, Random(1))
+    assert (alone.paths, alone.mad_walks) == (walked.paths[:1], 0)
+
+
+def test_mad_steps_are_chosen_by_nobody(tmp_path: Path) -> None:
+    corpus, options = regions(tmp_path), load("walk", "random").Options
+
+    def walked(share: float) -> Any:
+        section = options(backend="random", hops=3, min_characters=1, paths_per_walk=6, starts=("a0",), mad_steps=share)
+        return walk(corpus, Homebody(), section, 0, Random(2))
+
+    assert walked(0.0).mad_steps == 0
+    assert 0 < walked(0.3).mad_steps < 18
+    all_mad = walked(1.0)
+    assert all_mad.mad_steps == 3 * len(all_mad.paths)
+    for path in all_mad.paths:
+        for here, there in pairwise(path):
+            assert there in links(corpus, here)
 
 
 def test_long_texts_are_cut_where_something_ends() -> None:

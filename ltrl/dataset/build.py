@@ -198,7 +198,7 @@ class _Build:
         section, seed = self.dataset.walk, self.dataset.seed
 
         def work(number: int) -> str:
-            return _json(walk(self.corpus, self.walker, section, number, random_of(seed, "walk", number)))
+            return _json(walk(self.corpus, self.walker, section, number, random_of(seed, "walk", number)).to_json())
 
         each = section.paths_per_walk
         walks.run(range(numbers.start // each, (numbers.stop - 1) // each + 1), work)
@@ -206,8 +206,8 @@ class _Build:
     def _path(self, walks: Stage, number: int) -> list[str] | None:
         """The path of a candidate; None where its walk gave fewer."""
         each = self.dataset.walk.paths_per_walk
-        found = walks.get(number // each)
-        return found[number % each] if isinstance(found, list) and number % each < len(found) else None
+        paths = walks.get(number // each).get("paths", ())
+        return paths[number % each] if number % each < len(paths) else None
 
     def _question(self, walks: Stage, number: int) -> str:
         if self.given is not None:
@@ -321,6 +321,8 @@ class _Build:
             good = [n for n in numbers if n not in lost]
             by_reason = dict(sorted(Counter(lost.values()).items()))
             tally[name] = {"tried": len(numbers), "good": len(good), "lost": by_reason}
+            if name == "walks" and not self.given:
+                tally[name] |= self._walked(stages[name], tried)
             if self.asked is not None and name == "closed-book":
                 tally[name] = {"model": self.asked.model, **tally[name]}
             if name == "trajectories":
@@ -328,6 +330,12 @@ class _Build:
                 tally[name]["questions_by_right_attempts"] = {str(count): right[count] for count in sorted(right)}
             numbers = good
         return tally
+
+    def _walked(self, walks: Stage, tried: int) -> dict[str, int]:
+        """How the walks of the candidates went."""
+        found = [walks.get(n) for n in range((tried - 1) // self.dataset.walk.paths_per_walk + 1)]
+        counts = {key: sum(one.get(key, 0) for one in found) for key in ("mad_walks", "mad_steps", "dead_ends")}
+        return {"walks": len(found), **counts}
 
     def _reason(self, stage: Stage, name: str, number: int) -> str | None:
         """Why a candidate went no further; None when it did."""

@@ -99,7 +99,9 @@ def _tally(stage: Mapping[str, Any]) -> str:
     if stage.get("model", "") is None:
         return "not asked: no model (`question.closed_book`) | - | -"
     lost = "; ".join(f"{reason}: {count}" for reason, count in stage["lost"].items())
-    return f"{stage['tried']} | {stage['good']} | {lost or '-'}"
+    more = {key: stage[key] for key in ("walks", "mad_walks", "mad_steps", "dead_ends") if key in stage}
+    told = f" ({', '.join(f'{count} {key}'.replace('_', ' ') for key, count in more.items())})" if more else ""
+    return f"{stage['tried']} | {stage['good']}{told} | {lost or '-'}"
 
 
 def _shares(figures: Mapping[str, Any]) -> Iterable[tuple[str, float | None]]:

@@ -108,6 +108,8 @@ class WalkSection(StageSection):
     """Paths taken from one walk; they share no page."""
     mad_jumps: tuple[Whole, Whole] = (2, 4)
     """Fewest and most random links followed between two paths, so that a walk leaves its region."""
+    mad_steps: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the steps of a path that go to a random candidate instead of a chosen one."""
     skip_titles: tuple[str, ...] = ("(disambiguation)", "List of ")
     """Pages whose title contains one of these are not walked over."""
     starts: tuple[str, ...] = ()

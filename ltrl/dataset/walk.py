@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from random import Random
+from typing import Any
 
 from ltrl.dataset.corpus import Corpus, Neighbour
 from ltrl.dataset.kinds import Candidate, Rejected, WalkBackend, WalkSection
 from ltrl.dataset.page import Page
 from ltrl.errors import Code, fail
 
-__all__ = ["walk"]
+__all__ = ["Walked", "walk"]
 
 TRIES = 200
 """Random pages looked at for a start that links to enough others."""
 
 
-def walk(corpus: Corpus, backend: WalkBackend, section: WalkSection, number: int, random: Random) -> list[list[str]]:
-    """The paths of one walk, as ids of pages: at most `paths_per_walk`, and no page twice.
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What came of one walk."""
+
+    paths: tuple[tuple[str, ...], ...]
+    """Ids of the pages of each."""
+    mad_walks: int
+    """Times that random links led from the end of a path to the start of another."""
+    mad_steps: int
+    """Steps of its paths that nobody chose."""
+    dead_ends: int
+    """Paths that were begun and dropped."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The walk as one JSON object."""
+        return asdict(self)
+
+
+def walk(corpus: Corpus, backend: WalkBackend, section: WalkSection, number: int, random: Random) -> Walked:
+    """One walk: at most `paths_per_walk` paths, and no page twice.
 
     A path that ends in a dead end is dropped and the walk goes on from a page where it was before. Between two paths it
     jumps a few links at random. Raises Rejected when nothing is left to walk, LtrlError when a start is not there.
     """
-    return _Walk(corpus, backend, section, random).paths(_start(corpus, section, number, random))
+    return _Walk(corpus, backend, section, random).run(_start(corpus, section, number, random))
 
 
 class _Walk:
@@ -35,22 +56,27 @@ class _Walk:
         self.visited: set[int] = set()
         self.names: set[str] = set()
         self.history: list[Page] = []
+        self.mad_walks = self.mad_steps = self.dead_ends = 0
 
-    def paths(self, start: Page) -> list[list[str]]:
-        found: list[list[str]] = []
+    def run(self, start: Page) -> Walked:
+        found: list[tuple[str, ...]] = []
+        mad_steps = 0
         page: Page | None = start
-        dead_ends = 0
-        while page and len(found) < self.section.paths_per_walk and dead_ends <= 2 * self.section.paths_per_walk:
+        while page and self.dead_ends <= 2 * self.section.paths_per_walk:
+            before = self.mad_steps
             path = self.path(page)
-            if len(path) == self.section.hops + 1:
-                found.append([p.id for p in path])
-                page = self.mad_walk(path[-1])
-            else:
-                dead_ends += 1
+            if len(path) <= self.section.hops:
+                self.dead_ends += 1
                 page = self.elsewhere()
+                continue
+            found.append(tuple(p.id for p in path))
+            mad_steps += self.mad_steps - before
+            if len(found) == self.section.paths_per_walk:
+                break
+            page = self.mad_walk(path[-1])
         if not found:
             raise Rejected("the walk ended in dead ends")
-        return found
+        return Walked(tuple(found), self.mad_walks, mad_steps, self.dead_ends)
 
     def path(self, start: Page) -> list[Page]:
         """As many pages as a path has, or fewer when there is no way on."""
@@ -61,10 +87,17 @@ class _Walk:
             candidates = self.candidates(path[-1], min_links=0 if is_last else self.section.min_links)
             if not candidates:
                 break
-            chosen = self.backend.choose(path, candidates, self.random) if len(candidates) > 1 else 0
-            path.append(candidates[chosen].page)
+            path.append(candidates[self.chosen(path, candidates)].page)
             self.visit(path[-1])
         return path
+
+    def chosen(self, path: Sequence[Page], candidates: Sequence[Candidate]) -> int:
+        if len(candidates) == 1:
+            return 0
+        if self.section.mad_steps and self.random.random() < self.section.mad_steps:
+            self.mad_steps += 1
+            return self.random.randrange(len(candidates))
+        return self.backend.choose(path, candidates, self.random)
 
     def visit(self, page: Page) -> None:
         self.visited.add(page.number)
@@ -101,7 +134,8 @@ class _Walk:
                 if not ways:
                     break
                 here = self.corpus.page(self.random.choice(ways))
-            if here.number not in self.visited and _is_start(self.corpus, here, self.section):
+            if self.is_new_start(here):
+                self.mad_walks += 1
                 return here
         return self.elsewhere()
 
@@ -110,9 +144,13 @@ class _Walk:
         for _ in range(20):
             links = self.corpus.links(self.random.choice(self.history).number)
             ways = [link.number for link in links if link.number not in self.visited]
-            if ways and _is_start(self.corpus, page := self.corpus.page(self.random.choice(ways)), self.section):
+            if ways and self.is_new_start(page := self.corpus.page(self.random.choice(ways))):
                 return page
         return None
+
+    def is_new_start(self, page: Page) -> bool:
+        is_new = page.number not in self.visited and page.title.casefold() not in self.names
+        return is_new and _is_start(self.corpus, page, self.section)
 
 
 def _start(corpus: Corpus, section: WalkSection, number: int, random: Random) -> Page:
