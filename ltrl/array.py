@@ -21,7 +21,7 @@ from ltrl.stages import run_of, stage_of
 from ltrl.state import Run, State
 from ltrl.submit import Request
 
-__all__ = ["Array", "CellRun", "Submission", "Sweep", "cancel", "find", "is_sweep", "read", "request", "submit"]
+__all__ = ["Array", "CellRun", "Submission", "Sweep", "cancel", "find", "is_sweep", "read", "requests", "submit"]
 
 WRITERS = 32
 """Run directories that are written at the same time: a disk makes many writes last in the time of one."""
@@ -129,10 +129,10 @@ def submit(
     )
 
 
-def request(
+def requests(
     bundles: SweepBundle, *, project: Path, resume_failed: bool = False, at_once: int | None = None
-) -> Array | tuple[Request, ...]:
-    """What `submit` would launch first: an array job, or on this machine the jobs in turn; writes nothing.
+) -> tuple[Array, ...] | tuple[Request, ...]:
+    """What `submit` would launch: array jobs, or on this machine the jobs in turn; writes nothing.
 
     Raises LtrlError when there is nothing to launch.
     """
@@ -143,8 +143,15 @@ def request(
         raise fail(Code.SWEEP, f"no cell of `{bundles.id}` {what}", hint=f"`ltrl status {bundles.id}` shows them")
     if bundles.cells[0].plan["launch"]["executor"] == "local":
         return tuple(_request(cell, project, stage) for cell in chosen for stage in cell.stages)
-    asked = [_request(cell, project, chosen[0].stages[0]) for cell in chosen]
-    return _array(_home(bundles, project), bundles.id, asked, chosen[0], at_once=at_once or bundles.at_once)
+    home, limit = _home(bundles, project), at_once or bundles.at_once
+    asked = []
+    for cells in _groups(chosen):
+        after = None
+        for stage in cells[0].stages:
+            own = [_request(cell, project, stage, after=after) for cell in cells]
+            asked.append(_array(home, bundles.id, own, cells[0], at_once=limit, after=after))
+            after = f"<job of `{stage}`>"
+    return tuple(asked)
 
 
 def find(name: str, *, project: Path) -> Sweep | None:
@@ -235,19 +242,21 @@ def _request(cell: _Cell, project: Path, stage: str, *, after: str | None = None
 
 
 def _launch(home: Path, sweep_id: str, cells: Iterable[_Cell], *, project: Path, at_once: int | None) -> None:
-    """One array job for each stage; the second job of a cell waits for its first alone (`aftercorr`).
+    """One array job for each stage; the second job of a cell waits for its first alone (`aftercorr`)."""
+    for members in _groups(cells):
+        after = None
+        for stage in members[0].stages:
+            after = _launch_array(home, sweep_id, members, stage, project=project, at_once=at_once, after=after)
 
-    Cells whose scripts ask for different machines, or that begin with another stage, are in an array of their own.
-    """
+
+def _groups(cells: Iterable[_Cell]) -> list[list[_Cell]]:
+    """The cells that are in one array: those whose scripts ask for the same machines, and that begin with one stage."""
     groups: dict[tuple[Any, ...], list[_Cell]] = {}
     for cell in cells:
         asked = (render.options_of(_text(cell.bundle, stage)) for stage in cell.stages)
         shape = [tuple(line for line in options if "--job-name=" not in line) for options in asked]
         groups.setdefault((cell.stages, *shape), []).append(cell)
-    for (stages, *_), members in groups.items():
-        after = None
-        for stage in stages:
-            after = _launch_array(home, sweep_id, members, stage, project=project, at_once=at_once, after=after)
+    return list(groups.values())
 
 
 def _launch_array(

@@ -247,6 +247,8 @@ def test_a_sweep_from_the_shell(slurm, tmp_path, monkeypatch):
     asked = ("submit", spec, "--cluster", "./site.yaml")
     dry = ltrl(*asked, "--dry-run", cwd=tmp_path)
     assert (dry.returncode, "#SBATCH --array=0-1%1" in dry.stdout, (tmp_path / "runs").exists()) == (0, True, False)
+    started = ltrl(*asked, "--test-only", cwd=tmp_path)
+    assert (started.returncode, started.stdout.count(" to start at ")) == (0, 1)
     first = ltrl(*asked, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     sweep = first.stdout.strip()
@@ -263,3 +265,25 @@ def test_a_sweep_from_the_shell(slurm, tmp_path, monkeypatch):
     assert json.loads(again.stdout)["launched"] == ["x_seed-1", "x_seed-2"]
     assert ltrl(*asked, "--fresh", cwd=tmp_path).returncode == 2
     assert ltrl("submit", tmp_path / "specs" / "quickstart.yaml", "--resume-failed", cwd=tmp_path).returncode == 2
+
+
+def test_slurm_is_asked_about_every_stage_and_what_it_refuses_is_named(slurm, tmp_path):
+    first = Stage("convert", ("true",), before_training=True)
+    good = make_bundle(tmp_path / "good", stand_in(), cluster=SLURM, stages=(first,))
+    asked = ltrl("submit", good.path, "--test-only", cwd=tmp_path)
+    assert [line.partition(" to start at ")[0] for line in asked.stdout.splitlines()] == [
+        "convert: Job 1",
+        "train: Job 1",
+    ]
+    last = Stage("export", ("true",), partition="wrong")
+    bad = make_bundle(tmp_path / "bad", stand_in(), cluster=SLURM, stages=(first, last))
+    asked = ltrl("submit", bad.path, "--test-only", "--json", cwd=tmp_path)
+    told = json.loads(asked.stdout)
+    assert (asked.returncode, told["would_start"]) == (1, False)
+    assert [(one["stage"], one["would_start"]) for one in told["stages"]] == [
+        ("convert", True), ("train", True), ("export", False),
+    ]  # fmt: skip
+    asked = ltrl("submit", bad.path, "--test-only", cwd=tmp_path)
+    refused = "error[LTRL042]: export: invalid partition specified: wrong; "
+    assert (asked.returncode, asked.stdout.count(" to start at "), refused in asked.stderr) == (1, 2, True)
+    assert not (tmp_path / "good" / "runs").exists()

@@ -13,6 +13,8 @@ from ltrl.cli.runs import Json, exit_with, watch_run
 from ltrl.cli.specs import Cluster, Overlays, Sets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ltrl.bundle import Bundle, SweepBundle
     from ltrl.lineage import Fork
     from ltrl.state import Run
@@ -50,7 +52,7 @@ def submit(
     ] = None,
     dry_run: DryRun = False,
     test_only: Annotated[
-        bool, typer.Option("--test-only", help="Ask Slurm when it would start; launch nothing.")
+        bool, typer.Option("--test-only", help="Ask Slurm when its jobs would start; launch nothing.")
     ] = False,
     watch: Watch = False,
     as_json: Json = False,
@@ -85,8 +87,8 @@ def submit(
     chosen = checkpoint(fork, project=project) if fork else None
     if test_only:
         _check_modules(bundle, dry_run=True)
-        asked = launcher.request(bundle, project=project, fresh=fresh, fork=chosen)
-        ask_start(asked.argv if asked.executor == "slurm" else (), bundle, as_json, clients=asked.clients)
+        every = launcher.requests(bundle, project=project, fresh=fresh, fork=chosen)
+        ask_start([(asked, asked.argv) for asked in every if asked.executor == "slurm"], bundle, as_json)
         return
     _launch(bundle, project, fresh=fresh, fork=chosen, dry_run=dry_run, watch=watch, as_json=as_json)
 
@@ -266,25 +268,40 @@ def _bundle(
     return found, root(found.path.parent)
 
 
-def ask_start(argv: tuple[str, ...], bundle: Bundle, as_json: bool, *, clients: Path | None = None) -> None:
-    """Shows what Slurm says of a job that nobody submits; `argv` is empty for one that is not for Slurm."""
+def ask_start(jobs: Sequence[tuple[Request, tuple[str, ...]]], bundle: Bundle, as_json: bool) -> None:
+    """Shows what Slurm says of the jobs of one submission, that nobody submits: each with the command that would submit
+    it; none are for Slurm when the bundle is not.
+    """
     from ltrl import slurm
     from ltrl.cli import show
-    from ltrl.errors import Code, fail
+    from ltrl.errors import Code, Diagnostic, LtrlError, fail
 
-    if not argv:
+    if not jobs:
         message = f"`--test-only` asks Slurm, and `{bundle.plan['cluster']}` runs on this machine"
         raise fail(Code.SUBMIT_FAILED, message, hint="choose a Slurm cluster: `--cluster NAME`")
-    try:  # with the script of the bundle: the job's own directory is not there yet
-        would_start, said = slurm.ask_start((*argv[:-1], str(bundle.path / "job.sbatch")), clients=clients)
-    except slurm.Unreachable as error:
-        raise fail(Code.NO_SLURM, f"Slurm does not answer: {error}") from None
+    answers = []
+    for job, argv in jobs:
+        # the jobs that it waits for are not there yet
+        words = [word for word in argv[:-1] if not word.startswith(("--dependency=", "--kill-on-invalid-dep="))]
+        try:
+            asked = slurm.ask_start((*words, str(_script(job))), clients=job.clients)
+        except slurm.Unreachable as error:
+            raise fail(Code.NO_SLURM, f"Slurm does not answer: {error}") from None
+        answers.append((job.stage, *asked))
+    texts = [said if len(jobs) == 1 else f"{stage}: {said}" for stage, _, said in answers]
+    is_taken = [would_start for _, would_start, _ in answers]
     if as_json:
-        show.json_({"would_start": would_start, "said": said})
-    elif would_start:
-        show.out(said)
-    if not would_start:
-        raise fail(Code.SUBMIT_FAILED, said) if not as_json else typer.Exit(1)
+        stages = [{"stage": stage, "would_start": taken, "said": said} for stage, taken, said in answers]
+        show.json_({"would_start": all(is_taken), "said": "; ".join(texts), "stages": stages})
+        if not all(is_taken):
+            raise typer.Exit(1)
+        return
+    for text, taken in zip(texts, is_taken, strict=True):
+        if taken:
+            show.out(text)
+    refused = [text for text, taken in zip(texts, is_taken, strict=True) if not taken]
+    if refused:
+        raise LtrlError(*(Diagnostic(Code.SUBMIT_FAILED, text) for text in refused))
 
 
 def show_request(asked: Request, bundle: Bundle) -> None:
@@ -314,6 +331,9 @@ def show_request(asked: Request, bundle: Bundle) -> None:
             show.out(f"export {variable}={shlex.quote(value)}")
     show.out(shlex.join(asked.argv))
     if asked.executor == "slurm":
-        folder = asked.bundle if asked.stage == "train" else asked.bundle / "stages" / asked.stage
-        script = (folder / asked.script.name).read_text(encoding="utf-8")
-        show.out("".join(f"#| {line}\n" for line in script.splitlines()).rstrip())
+        show.out("".join(f"#| {line}\n" for line in _script(asked).read_text(encoding="utf-8").splitlines()).rstrip())
+
+
+def _script(asked: Request) -> Path:
+    """The script of a job in the bundle; the run directory is not there yet."""
+    return asked.bundle / ("" if asked.stage == "train" else f"stages/{asked.stage}") / asked.script.name

@@ -76,18 +76,16 @@ def submit_sweep(
     from ltrl.cli.show import sweep as views
 
     if dry_run or test_only:
-        asked = array.request(bundles, project=project, resume_failed=resume_failed, at_once=at_once)
+        asked = array.requests(bundles, project=project, resume_failed=resume_failed, at_once=at_once)
+        arrays = [one for one in asked if isinstance(one, array.Array)]
         if test_only:
-            first = asked.requests[0] if isinstance(asked, array.Array) else asked[0]
-            argv = asked.argv if isinstance(asked, array.Array) else ()
-            launch.ask_start(argv, bundles.cells[0], as_json, clients=first.clients)
-        elif isinstance(asked, array.Array):
-            show.json_(show.plain(asdict(asked))) if as_json else views.array(asked)
+            launch.ask_start([(one.requests[0], one.argv) for one in arrays], bundles.cells[0], as_json)
         elif as_json:
-            show.json_([show.plain(asdict(one)) for one in asked])
+            listed = [show.plain(asdict(one)) for one in asked]
+            show.json_(listed[0] if len(arrays) == 1 else listed)
         else:
             for one in asked:
-                launch.show_request(one, bundles.cells[0])
+                views.array(one) if isinstance(one, array.Array) else launch.show_request(one, bundles.cells[0])
         return
     done = array.submit(bundles, project=project, resume_failed=resume_failed, at_once=at_once)
     if not as_json:
