@@ -147,16 +147,13 @@ def _settled(run: Run) -> Run:
             continue
         directory = run.attempt_dir(attempt.number)
         status = state.exit_status(directory)
-        said = state.first_cause(directory)
-        match status:
-            case None:
-                ended, reason = State.NODE_FAIL, "a node was lost; Slurm started the job again"
-            case 143:
-                ended, reason = State.PREEMPTED, "preempted, or a node was taken away; Slurm started the job again"
-            case _:
-                ended, reason = ENDS.get(status, State.FAILED), f"ended with status {status}"
-        if said and not said.startswith("told to stop"):  # which is all that a job hears of its node's end
-            reason = said
+        said, lost = state.first_cause(directory), _lost_nodes(directory)
+        if status not in (None, TOLD):
+            ended, reason = ENDS.get(status, State.FAILED), said or f"ended with status {status}"
+        elif lost or status is None:  # what its processes said of their end follows from Slurm's
+            ended, reason = State.NODE_FAIL, lost or "a node was lost; Slurm started the job again"
+        else:
+            ended, reason = State.PREEMPTED, "preempted, or a node was taken away; Slurm started the job again"
         seen = replace(
             attempt,
             state=ended,
@@ -216,7 +213,8 @@ def _on_slurm(run: Run, attempt: Attempt, answer: _Answer) -> Attempt:
             ended=job.end if job.state.is_finished else None,
         )
     status = state.exit_status(directory)
-    if status is not None:  # Slurm has forgotten it; its script wrote down how it ended
+    may_return = answer.trouble and status == TOLD  # Slurm ended it, perhaps to start it again
+    if status is not None and not may_return:  # Slurm has forgotten it; its script wrote down how it ended
         ended = State.FAILED if status else State.COMPLETED
         if status and not attempt.is_cancelled and _used_its_time(attempt, directory):
             ended = State.TIMEOUT
@@ -289,8 +287,18 @@ def _concluded(run: Run, attempt: Attempt) -> Attempt:
         return replace(ended, reason=None)
     if attempt.executor == "slurm" and attempt.state is State.FAILED and status in ENDS:  # docker ends with 125, too
         return replace(ended, state=ENDS[status], reason=state.first_cause(directory) or REASONS[ENDS[status]])
-    return replace(ended, reason=REASONS.get(attempt.state) or state.first_cause(directory) or attempt.reason)
+    told = _lost_nodes(directory) if attempt.state is State.NODE_FAIL else None
+    return replace(ended, reason=told or REASONS.get(attempt.state) or state.first_cause(directory) or attempt.reason)
 
+
+def _lost_nodes(directory: Path) -> str | None:
+    """What an attempt's scripts say of nodes that were lost, by name; None when they know of none."""
+    said = state.first_cause(directory)
+    return said if said and said.startswith("lost while the driver ran: ") else None
+
+
+TOLD = 143
+"""Exit status of a job's script that was told to stop, as a shell has it for SIGTERM."""
 
 ENDS = {TIMED_OUT: State.TIMEOUT, OUT_OF_MEMORY: State.OUT_OF_MEMORY}
 """What a job's script says by its exit status, which for Slurm is a failure like any other."""

@@ -150,11 +150,12 @@ def _raw(job_id: str) -> str:
 
 
 def _select(directory: Path, ids: list[str]) -> list[Job]:
-    """The jobs with these ids; that of an array stands for all its tasks."""
+    """The jobs with these ids; that of an array stands for all its tasks, though one of them has it too."""
     known = jobs(directory)
     found = []
     for wanted in ids:
         chosen = [job for job in known if wanted in (job.id, job.id.split("_")[0])]
+        chosen = chosen or [job for job in known if wanted == _raw(job.id)]
         if not chosen:
             raise LookupError(f"Invalid job id specified: {wanted}")
         found += chosen
@@ -527,16 +528,21 @@ def _scontrol(directory: Path, words: list[str]) -> None:
         case ["show", "job", *more]:
             (wanted,) = [word for word in more if not word.startswith("-")]
             for job in _select(directory, [wanted]):
-                fields = {"JobId": "i", "JobName": "j", "JobState": "T", "Reason": "r", "StartTime": "S",
-                          "EndTime": "e", "NodeList": "N", "Comment": "k"}  # fmt: skip
-                sys.stdout.write(" ".join(f"{name}={FIELDS[code](job)}" for name, code in fields.items()) + "\n")
+                told = job.get("event")  # of which it does not know yet
+                word = "COMPLETING" if told and job.state == "RUNNING" else job.state
+                restarts = int(job.get("restarts", "0")) + told.endswith(" requeue")
+                first = f"JobId={job.id} JobName={FIELDS['j'](job)} JobState={word} Restarts={restarts}"
+                fields = {"Reason": "r", "StartTime": "S", "EndTime": "e", "NodeList": "N", "Comment": "k"}
+                sys.stdout.write(" ".join([first, *(f"{n}={FIELDS[code](job)}" for n, code in fields.items())]) + "\n")
         case ["show", "config"]:
             kept = "slurmdbd" if (directory / "accounting").exists() else "none"
             settings = {"AccountingStorageType": f"accounting_storage/{kept}", "ClusterName": "mock"}
             sys.stdout.write("".join(f"{name} = {value}\n" for name, value in settings.items()))
         case ["requeue", *ids]:
-            for number in _own(ids):
-                send(directory, number, "requeue")
+            for job in _select(directory, ids):
+                if job.state == "PENDING" or job.get("event").endswith(" requeue"):
+                    raise Refused(f"Job is pending execution for job {job.id}")
+                send(directory, job.id, "requeue")
         case ["release", *ids]:
             for job in _select(directory, ids):
                 record = job.record
@@ -562,7 +568,7 @@ def _scancel(directory: Path, words: list[str]) -> None:
     if (directory / "down").exists():
         raise Refused(f"scancel: error: {UNREACHABLE}")
     try:
-        chosen = _select(directory, _own(ids))
+        chosen = _select(directory, ids)
     except LookupError as error:
         raise Refused(f"scancel: error: Kill job error on job id {ids[0]}: {error}") from None
     for job in chosen:
@@ -571,12 +577,6 @@ def _scancel(directory: Path, words: list[str]) -> None:
         elif not job.is_over:
             with suppress(LookupError):
                 send(directory, job.id, "cancel")
-
-
-def _own(ids: list[str]) -> list[str]:
-    """Ids of jobs; inside a job its number is that of one task."""
-    own = os.environ.get("LTRL_MOCK_JOB")
-    return [own if own and number == os.environ.get("SLURM_JOB_ID") else number for number in ids]
 
 
 def _sinfo(directory: Path, words: list[str]) -> None:

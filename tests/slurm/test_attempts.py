@@ -81,7 +81,8 @@ def test_a_node_that_is_taken_away_is_no_end(slurm, tmp_path):
         subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=False, capture_output=True)
     assert (row.state, row.step) == (State.COMPLETED, 4)
     first, second = ends(run)
-    assert first in (  # whether its script had the time to say something
+    assert first in (  # what its script had the time to say, and what it had heard of srun
+        (State.NODE_FAIL, f"lost while the driver ran: {node}"),
         (State.PREEMPTED, "preempted, or a node was taken away; Slurm started the job again"),
         (State.NODE_FAIL, "a node was lost; Slurm started the job again"),
     )

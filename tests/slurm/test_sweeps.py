@@ -91,6 +91,17 @@ def test_a_sweep_is_one_job_and_resume_failed_runs_what_failed(slurm, tmp_path):
     assert len(jobs_known() - before) == 2
 
 
+def test_a_cell_that_is_requeued_leaves_the_others_alone(slurm, tmp_path):
+    """The last task to start has the array's number, by which Slurm's commands take the whole array."""
+    waits = ["bash", "-c", f"until [[ -e ../go ]]; do sleep 0.1; done; exec {shlex.join(stand_in())}"]
+    cluster = {**SMALL, "restarts": {"step_minutes": 0.1, "save_minutes": 0.1}}
+    bundles = make_sweep(tmp_path, [waits, stand_in("--die-at", "3")], cluster=cluster)
+    sweep = array.submit(bundles, project=tmp_path).sweep
+    until(lambda: rows(sweep)[1].attempt == 2, 300)
+    (tmp_path / "runs" / "go").touch()
+    assert [(row.state, row.attempt) for row in over(sweep)] == [(State.COMPLETED, 1), (State.COMPLETED, 2)]
+
+
 def test_hostile_names_stay_names_in_an_array(slurm, tmp_path):
     project = tmp_path / "".join(c for c in HOSTILE if c not in "\n/%\\")
     cluster = {**SMALL, "environment": {"TOLD": HOSTILE}}

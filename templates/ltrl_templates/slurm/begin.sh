@@ -30,7 +30,7 @@ if (( ${SLURM_RESTART_COUNT:-0} > 0 )); then
   LTRL_ATTEMPT=$(newest)
   if [[ -e $LTRL_RUN_DIR/attempts/$LTRL_ATTEMPT/from_step ]]; then
     reserve
-    announce "$SLURM_JOB_ID"
+    announce "$job"
     LTRL_ATTEMPT=$next
   fi
   exec >>"$LTRL_RUN_DIR/attempts/$LTRL_ATTEMPT/job.log" 2>&1

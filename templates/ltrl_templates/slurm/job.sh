@@ -15,6 +15,8 @@ finish() {
   local status=$? step
   trap '' TERM INT USR2
   step=$(saved)
+  if [[ -z $wanted ]] && (( step < {{ target }} )) && [[ -n $(standing) ]]; then told; fi
+  if [[ $wanted == 143 ]]; then blame; fi
   if [[ -n $wanted ]]; then
     status=$wanted
   elif (( step >= {{ target }} )); then
@@ -34,9 +36,13 @@ finish() {
   if [[ -z $wanted && ( -n $again || $step -gt $from ) ]] && (( step < {{ target }} )); then
     start_again "$step" || no_more 'it cannot be recorded'
   fi
-  if [[ -n $requeue ]] && ! scontrol requeue "$SLURM_JOB_ID"; then
-    rm -rf -- "attempts/$next"
-    no_more 'Slurm refuses to requeue the job; see job.log'
+  if [[ -n $requeue ]]; then
+    if scontrol requeue "$job" || [[ $(standing) == again ]]; then # only now is this attempt known to be over
+      announce "$job" || true
+    else
+      rm -rf -- "attempts/$next"
+      no_more 'Slurm refuses to requeue the job; see job.log'
+    fi
   fi
   exit "$status"
 }
@@ -71,28 +77,28 @@ start_again() {
   if [[ -n $why ]]; then no_more "$why" || true; return 0; fi
   reserve || return
 {% if how == "requeue" %}
-  announce "$SLURM_JOB_ID" && requeue=1
+  requeue=1
 }
 {% else %}
-  local job
-  if job=$(submit_next "$SLURM_JOB_ID"); then announce "${job%%;*}"; return; fi
+  local number
+  if number=$(submit_next); then announce "${number%%;*}"; return; fi
   rm -rf -- "attempts/$next"
   no_more 'Slurm refuses the job that was to follow; see job.log'
 }
 
-# submit_next JOB: its successor. What surrounds this job must not steer that one.
+# submit_next: submits this job's successor. What surrounds this job must not steer that one.
 submit_next() (
   for name in $(compgen -e); do
     case $name in SLURM_CONF) ;; SLURM_* | SBATCH_* | RAY_AUTH_*) unset "$name" ;; esac
   done
   LTRL_ATTEMPT=$next sbatch --parsable --export=ALL --chdir="$LTRL_RUN_DIR" --output="attempts/$next/job.log" \
-    --comment="$LTRL_MARK:$next" --dependency="afterany:$1" "$LTRL_RUN_DIR/bundle/job.sbatch"
+    --comment="$LTRL_MARK:$next" --dependency="afterany:$job" "$LTRL_RUN_DIR/bundle/job.sbatch"
 )
 {% endif %}
 {% endif %}
 
 trap finish EXIT
-printf '%s\n' "$SLURM_JOB_ID" >"$attempt/job_id"
+printf '%s\n' "$job" >"$attempt/job_id"
 [[ -e $attempt/attempt.json || -e $attempt/continues ]] || printf '%s\n' "$((LTRL_ATTEMPT - 1))" >"$attempt/continues"
 moment 'job'
 rm -f -- attempts/*/ray_token # of an attempt whose node was lost
@@ -108,13 +114,8 @@ if [[ -n $too_many ]]; then
   exit 1
 fi
 
-trap 'wanted=143; cause "told to stop (SIGTERM)"; end_steps' TERM
+trap told TERM
 trap 'stop_soon' USR2
-
-# end_steps: srun itself would kill at once: this lets the steps clean up.
-end_steps() {
-  scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null || true
-}
 
 # stop_soon: tells the driver to save and end, and ends it when that takes too long.
 stop_soon() {

@@ -2,11 +2,13 @@ doing='the start of the job' wanted='' steps=()
 finish() {
   local status=$?
   trap '' TERM INT USR2
+  if [[ -z $wanted && -n $(standing) ]]; then told; fi
+  if [[ $wanted == 143 ]]; then blame; fi
   [[ -z $wanted ]] || status=$wanted
 {% if is_service %}
   rm -f -- service.json
 {% if how != "none" %}
-  if [[ -n $again && -z $wanted ]] && scontrol requeue "$SLURM_JOB_ID"; then exit "$status"; fi
+  if [[ -n $again && -z $wanted ]] && scontrol requeue "$job"; then exit "$status"; fi
 {% endif %}
 {% endif %}
   (( status == 0 )) || cause "$(ended "$status")"
@@ -16,14 +18,9 @@ finish() {
 }
 rm -f -- "$attempt/exit_status" "$attempt/cause" # of this job before it was requeued
 trap finish EXIT
-printf '%s\n' "$SLURM_JOB_ID" >"$attempt/job_id"
-trap 'wanted=143; cause "told to stop (SIGTERM)"; end_steps' TERM
+printf '%s\n' "$job" >"$attempt/job_id"
+trap told TERM
 {% if is_service %}
 again='' # a service has no end of its own: one that reaches its time limit starts again
 trap 'again=1; end_steps' USR2
 {% endif %}
-
-# end_steps: srun itself would kill at once: this lets the steps clean up.
-end_steps() {
-  scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null || true
-}
