@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +18,7 @@ from ltrl import submit as launcher
 from ltrl.backend import Stage
 from ltrl.errors import Code, LtrlError
 from ltrl.reward_stage import reward_server
+from ltrl.service import FILE, find
 from ltrl.state import State
 
 DRIVER = (sys.executable, str(Path(__file__).with_name("scoring_driver.py")), STAND_IN)
@@ -86,6 +88,22 @@ def test_a_service_outlives_an_attempt_that_another_follows(tmp_path):
         "train": (State.COMPLETED, 2), "reward-server": (State.COMPLETED, 1),
     }  # fmt: skip
     assert len((run.path / "scored").read_text().splitlines()) == 2
+
+
+def test_a_service_at_the_end_of_its_time_is_followed_by_another_where_jobs_must_not_be_requeued(tmp_path):
+    cluster = MOCK | {"restarts": {**MOCK["restarts"], "how": "chain"}}
+    run = launcher.submit(served(tmp_path, "--seconds", "0.1", cluster=cluster), project=tmp_path)
+    (run.path / "hold").touch()  # it trains until its server has moved
+    until((run.path / "scored").exists, 60)
+    home, job = run.path / "stages" / "reward-server", rows(run)["reward-server"].job_id
+    client = tmp_path / "state" / "mock" / "bin" / "scancel"
+    subprocess.run([client, "--batch", "--signal=USR2", job], check=True)
+    until(lambda: (found := find(home / FILE)) and found.attempt == "2", 60)
+    (run.path / "hold").unlink()
+    assert states(over(run)) == {"train": State.COMPLETED, "reward-server": State.COMPLETED}
+    first, second = state.read_run(home).attempts
+    assert (first.state, first.reason) == (State.TIMEOUT, "told to stop: the time limit is near")
+    assert first.job_id == job != second.job_id
 
 
 @pytest.mark.parametrize("cluster", [None, MOCK], ids=["this machine", "slurm"])

@@ -85,15 +85,6 @@ start_again() {
   rm -rf -- "attempts/$next"
   no_more 'Slurm refuses the job that was to follow; see job.log'
 }
-
-# submit_next: submits this job's successor. What surrounds this job must not steer that one.
-submit_next() (
-  for name in $(compgen -e); do
-    case $name in SLURM_CONF) ;; SLURM_* | SBATCH_* | RAY_AUTH_*) unset "$name" ;; esac
-  done
-  LTRL_ATTEMPT=$next sbatch --parsable --export=ALL --chdir="$LTRL_RUN_DIR" --output="attempts/$next/job.log" \
-    --comment="$LTRL_MARK:$next" --dependency="afterany:$job" "$LTRL_RUN_DIR/bundle/job.sbatch"
-)
 {% endif %}
 {% endif %}
 

@@ -1,14 +1,28 @@
+{% if is_service and how == "chain" %}
+{% include "slurm/next.sh" %}
+
+{% endif %}
 doing='the start of the job' wanted='' steps=()
 finish() {
-  local status=$?
+  local status=$?{% if is_service and how == "chain" %} number{% endif %}
+
   trap '' TERM INT USR2
   if [[ -z $wanted && -n $(standing) ]]; then told; fi
   if [[ $wanted == 143 ]]; then blame; fi
   [[ -z $wanted ]] || status=$wanted
 {% if is_service %}
   rm -f -- service.json
-{% if how != "none" %}
+{% if how == "requeue" %}
   if [[ -n $again && -z $wanted ]] && scontrol requeue "$job"; then exit "$status"; fi
+{% elif how == "chain" %}
+  if [[ -n $again && -z $wanted ]]; then
+    status={{ timed_out }}
+    if reserve && number=$(submit_next); then
+      announce "${number%%;*}" || true
+    else
+      rmdir -- "attempts/$next" || true
+    fi
+  fi
 {% endif %}
 {% endif %}
   (( status == 0 )) || cause "$(ended "$status")"
@@ -21,6 +35,6 @@ trap finish EXIT
 printf '%s\n' "$job" >"$attempt/job_id"
 trap told TERM
 {% if is_service %}
-again='' # a service has no end of its own: one that reaches its time limit starts again
-trap 'again=1; end_steps' USR2
+again='' # a service has no end of its own: one that reaches its time limit starts again, or another follows it
+trap 'again=1; cause "told to stop: the time limit is near"; end_steps' USR2
 {% endif %}
