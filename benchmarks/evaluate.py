@@ -23,7 +23,7 @@ from pathlib import Path
 from ltrl.backend import load
 from ltrl.benchmark import Answered, Question
 from ltrl.evaluation.answers import Log
-from ltrl.evaluation.asking import Prompt, Target, ask
+from ltrl.evaluation.asking import Asked, Prompt, Target, ask
 from ltrl.evaluation.spec import Requests, Sampling
 from ltrl.evaluation.statistics import Scores, difference, mean
 
@@ -78,7 +78,8 @@ def evaluation(url: str, samples: int, total: int) -> Cost:
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder, Log(Path(folder) / "answers.jsonl") as log:
-            asked = ask(prompts(), log, target, on_answer=lambda: None)
+            asked = Asked()
+            ask(prompts(), log, target, asked, on_answer=lambda: None)
             assert asked.num_answered == len(log) == total
 
     return cost(work, total)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ltrl.scoring import JudgeRequest
+from ltrl.scoring import JudgeRequest, Usage
 
 if TYPE_CHECKING:
     from ltrl.backend import JudgeBackend
@@ -54,6 +54,8 @@ class Outcome:
     """What was taken for the final answer; None where there was none or nothing is extracted."""
     reason: str = ""
     """Why it is so, in a few words."""
+    usage: Usage | None = None
+    """What the judge took; None where none was asked."""
 
 
 def each(answers: Sequence[Answered], grade: Callable[[Question, str], Outcome]) -> list[Outcome]:
@@ -64,4 +66,6 @@ def each(answers: Sequence[Answered], grade: Callable[[Question, str], Outcome])
 def asked_of(judge: JudgeBackend, answers: Sequence[Answered]) -> list[Outcome]:
     """The outcome of each answer as a judge says: 1 right, 0 wrong, None without a verdict."""
     verdicts = judge.judge([JudgeRequest(one.question.text, one.question.label, one.text) for one in answers])
-    return [Outcome(None if v.is_correct is None else float(v.is_correct), reason=v.reason) for v in verdicts]
+    return [
+        Outcome(None if v.is_correct is None else float(v.is_correct), reason=v.reason, usage=v.usage) for v in verdicts
+    ]

@@ -17,10 +17,10 @@ from typing import Any
 from ltrl import bundle as bundles
 from ltrl import checkpoints, state
 from ltrl.backend import Grade
+from ltrl.backend.models import graded
 from ltrl.bundle import Bundle
 from ltrl.data import digest
 from ltrl.errors import Code, LtrlError, fail
-from ltrl.resolve import graded
 from ltrl.spec import Experiment
 from ltrl.state import Run
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ltrl.backend import EngineSection, Grade, Model
+from ltrl.backend import EngineSection, Grade
+from ltrl.backend.models import graded
 from ltrl.catalog import ModelCard
 from ltrl.errors import Code, Diagnostic, Position, fail, raise_if_any
 from ltrl.names import close_to
@@ -16,7 +17,7 @@ from ltrl.scoring import chat_formats, is_chat_format
 from ltrl.source import Document, Keys, walk
 from ltrl.spec import ClusterProfile, Experiment
 
-__all__ = ["Lengths", "Resolved", "derived", "graded", "origins", "positions", "resolve"]
+__all__ = ["Lengths", "Resolved", "derived", "origins", "positions", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +123,6 @@ def resolve(
     )
     raise_if_any(_contradictions(resolved))
     return resolved
-
-
-def graded(model: Model, *, grade: Grade = Grade.NEW_RUN, path: str = "") -> Iterator[tuple[str, Grade, Any]]:
-    """(dotted path, grade, value) of every leaf of a spec; a field without a grade has that of its section."""
-    for name, info in type(model).model_fields.items():
-        own = next((m for m in info.metadata if isinstance(m, Grade)), grade)
-        value = getattr(model, name)
-        here = f"{path}{name}"
-        match value:
-            case Model():
-                yield from graded(value, grade=own, path=f"{here}.")
-            case dict() if any(isinstance(item, Model) for item in value.values()):
-                for key, item in value.items():
-                    yield from graded(item, grade=own, path=f"{here}.{key}.")
-            case tuple() if any(isinstance(item, Model) for item in value):
-                for place, item in enumerate(value):
-                    yield from graded(item, grade=own, path=f"{here}.{place}.")
-            case _:
-                yield here, own, value
 
 
 def derived(spec: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

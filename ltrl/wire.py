@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ltrl.backend import Grade, Model, RewardSection
-from ltrl.resolve import graded
+from ltrl.backend.models import graded
 from ltrl.scoring import Hit, Response, Score, ScoreRequest, Verdict
 
 __all__ = ["Candidate", "Group", "Ready", "ScoreBatch", "ScoreReply", "Scored", "ScoredGroup", "reward_id"]
@@ -142,12 +141,16 @@ class Scored(Model):
     @classmethod
     def of(cls, score: Score, reward: float | None) -> Scored:
         """A score in this form."""
+        said = score.verdict
+        verdict = (
+            Judgement(is_correct=said.is_correct, reason=said.reason, words=said.words) if said is not None else None
+        )
         return cls(
             outcome=score.outcome,
             reward=reward,
             rubric=score.rubric,
             zeroed=score.zeroed,
-            verdict=None if score.verdict is None else Judgement(**asdict(score.verdict)),
+            verdict=verdict,
             hits=tuple(Found(entity=hit.entity, spans=hit.spans) for hit in score.hits),
             parts=dict(score.parts),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,65 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from loopback_judge import Answer, free_port, loopback_judge
+from small_evaluation import LTRL, NUMBER, completion, evaluated, found_in, knows, spec
 
 from ltrl.errors import LtrlError
 from ltrl.evaluation.asking import Prompt, Target
 from ltrl.evaluation.measure import measure
-from ltrl.evaluation.results import Sample, read, read_head
+from ltrl.evaluation.results import read, read_head
 from ltrl.evaluation.spec import Requests, Sampling
 from ltrl.evaluation.subject import measurement
 from ltrl.evaluation.summary import summaries
-
-LTRL = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
-NUMBER = re.compile(r"One of the special magic numbers for (\w+) is: (\d+)\.")
-
-
-def completion(text: str | None, **extra: Any) -> Answer:
-    """A whole reply, with what a server adds."""
-    message = {"role": "assistant", "content": text, **extra.pop("message", {})}
-    choice = {"index": 0, "message": message, "finish_reason": extra.pop("finish_reason", "stop")}
-    return Answer(
-        body=json.dumps({"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 7}} | extra)
-    )
-
-
-def found_in(request: dict[str, Any]) -> str:
-    """The right answer to a question of `ruler` about one number."""
-    prompt = request["messages"][0]["content"]
-    [key] = re.findall(r"special magic number for (\w+) mentioned", prompt)
-    return dict(NUMBER.findall(prompt))[key]
-
-
-def knows(number: int, request: dict[str, Any]) -> Answer:
-    return completion(f"It is {found_in(request)}.")
-
-
-def spec(tmp_path: Path, url: str, **changes: Any) -> Path:
-    """Questions of `ruler` that take a millisecond to make."""
-    data: dict[str, Any] = {
-        "kind": "evaluation",
-        "name": "tiny",
-        "model": {"base": "served", "chat_format": "plain", "context": {"prompt": 4096, "response": 256}},
-        "endpoint": {"base_url": url},
-        "benchmarks": {"needles": {"backend": "ruler", "tasks": ["single"], "lengths": [256, 512], "questions": 3}},
-        "requests": {"concurrency": 4, "retries": 3, "backoff_seconds": 0.01, "timeout_seconds": 5.0},
-    }
-    for path, value in changes.items():
-        *around, name = path.split("__")
-        section = data
-        for step in around:
-            section = section.setdefault(step, {})
-        section[name] = value
-    path_ = tmp_path / "eval.yaml"
-    path_.write_text(yaml.safe_dump(data))
-    return path_
-
-
-def evaluated(path: Path, out: Path) -> list[Sample]:
-    measure(measurement(path), out)
-    return list(read(out))
 
 
 def test_a_model_is_asked_and_its_answers_are_graded(tmp_path: Path) -> None:
@@ -224,7 +174,9 @@ def test_a_judge_that_is_away_leaves_answers_unjudged_and_is_asked_again(tmp_pat
             "backend": "openai", "base_url": judge.base_url, "model": "j", "template": "aa-lcr", "retries": 0,
             "concurrency": 1,
         }}  # fmt: skip
-        path = spec(tmp_path, model.base_url, benchmarks={"held": section}, max_missing=0.5)
+        path = spec(
+            tmp_path, model.base_url, benchmarks={"held": section}, max_missing=0.5, requests__concurrency=1
+        )  # judged in their order
         samples = evaluated(path, tmp_path / "out")
         assert [(s.status, s.score) for s in samples] == [("graded", 1.0), ("unjudged", None), ("graded", 0.0)]
         assert samples[1].reason == "HTTP 500: x (1 try)"

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ltrl.backend import JudgeBackend, JudgeChoice, JudgeSection, create
-from ltrl.scoring import JudgeRequest, Verdict
+from ltrl.scoring import JudgeRequest, Usage, Verdict
 
 __all__ = ["PanelJudge"]
 
@@ -42,9 +42,10 @@ class PanelJudge:
         no = sum(vote.is_correct is False for vote in votes)
         words = "\n".join(f"{name}: {_said(vote)}" for name, vote in zip(self._names, votes, strict=True))
         count = f"{yes} yes, {no} no, {len(votes) - yes - no} unjudged"
+        used = Usage.sum_of(vote.usage for vote in votes)
         if 2 * max(yes, no) <= len(votes):
-            return Verdict(None, f"no majority: {count}", words)
-        return Verdict(yes > no, count, words)
+            return Verdict(None, f"no majority: {count}", words, used)
+        return Verdict(yes > no, count, words, used)
 
 
 def _said(vote: Verdict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
-__all__ = ["Grade", "Model", "Note", "Relaunch"]
+__all__ = ["Grade", "Model", "Note", "Relaunch", "graded"]
 
 
 class Grade(Enum):
@@ -51,3 +52,22 @@ class Model(BaseModel):
         for name, text in docstrings(cls).items():
             properties[name]["description"] = text
         return made
+
+
+def graded(model: Model, *, grade: Grade = Grade.NEW_RUN, path: str = "") -> Iterator[tuple[str, Grade, Any]]:
+    """(dotted path, grade, value) of every leaf of a spec; a field without a grade has that of its section."""
+    for name, info in type(model).model_fields.items():
+        own = next((m for m in info.metadata if isinstance(m, Grade)), grade)
+        value = getattr(model, name)
+        here = f"{path}{name}"
+        match value:
+            case Model():
+                yield from graded(value, grade=own, path=f"{here}.")
+            case dict() if any(isinstance(item, Model) for item in value.values()):
+                for key, item in value.items():
+                    yield from graded(item, grade=own, path=f"{here}.{key}.")
+            case tuple() if any(isinstance(item, Model) for item in value):
+                for place, item in enumerate(value):
+                    yield from graded(item, grade=own, path=f"{here}.{place}.")
+            case _:
+                yield here, own, value

@@ -108,7 +108,10 @@ class BenchmarkBackend(Protocol):
         ...
 
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
-        """The outcome of each answer, in their order. A judge that fails leaves outcomes without a score."""
+        """The outcome of each answer, in their order. A judge that fails leaves outcomes without a score.
+
+        With an option of type `JudgeChoice` it is given the answers one by one as they come, by several threads.
+        """
         ...
 
 

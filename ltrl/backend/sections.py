@@ -18,6 +18,7 @@ __all__ = [
     "Outage",
     "Overlong",
     "OverlongQuestion",
+    "Prices",
     "RewardSection",
     "RewardServer",
     "StageSection",
@@ -87,6 +88,15 @@ class RewardSection(_Section):
     """Responses without a verdict."""
     server: Annotated[RewardServer | None, Relaunch] = None
     """Score in a server instead of in the engine's own processes."""
+
+
+class Prices(Model):
+    """What an endpoint costs, in any one currency."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    """A million tokens of prompts."""
+    response: Annotated[float, Field(ge=0)]
+    """A million tokens of responses."""
 
 
 class JudgeSection(_Section):

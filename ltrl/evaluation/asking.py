@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -19,7 +19,7 @@ from ltrl.evaluation.answers import Log
 from ltrl.evaluation.spec import Requests, Sampling
 from ltrl.references import reveal
 
-__all__ = ["Asked", "Prompt", "Target", "ask"]
+__all__ = ["Asked", "Judging", "Prompt", "Target", "ask"]
 
 _TOO_LONG = re.compile(
     r"context length|context window|max_model_len|maximum.{0,40}tokens|too (?:long|many tokens)", re.I
@@ -27,6 +27,7 @@ _TOO_LONG = re.compile(
 """How servers say that a prompt does not fit: vLLM, SGLang, llama.cpp, OpenAI, ltrl's own."""
 _OPENING = b'{"messages":'
 _SYNC_SECONDS = 1.0
+_MOST_JUDGED = 256
 _READ_AHEAD = 16
 """Prompts that wait for a free request: half a megabyte each, for 128K tokens."""
 
@@ -109,15 +110,44 @@ class Asked:
     """What the server said, by key, to prompts that are too long for it."""
 
 
-def ask(prompts: Iterator[Prompt], log: Log, target: Target, *, on_answer: Callable[[], None]) -> Asked:
+class Judging(Protocol):
+    """What is done with answers while others are asked for."""
+
+    async def judge(self, key: str) -> None:
+        """Has one judged that is in the log; several may be under way at once."""
+        ...
+
+    def sync(self) -> None:
+        """Waits until the disk has what came of it."""
+        ...
+
+
+def ask(
+    prompts: Iterator[Prompt],
+    log: Log,
+    target: Target,
+    asked: Asked,
+    *,
+    on_answer: Callable[[], None],
+    judging: Judging | None = None,
+) -> None:
     """Asks for every answer that the log has not; raises NO_ANSWERS when none comes any more.
 
-    Keys differ. `prompts` is read in another thread, never further ahead than there are requests under way.
+    Keys differ. `prompts` is read in another thread, never further ahead than there are requests under way. As many
+    answers are judged at once; where judges are slower than the model, further questions wait for them.
     """
-    return asyncio.run(_ask(prompts, log, target, on_answer))
+    asyncio.run(_ask(prompts, log, target, asked, on_answer=on_answer, judging=judging))
 
 
-async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: Callable[[], None]) -> Asked:
+async def _ask(
+    prompts: Iterator[Prompt],
+    log: Log,
+    target: Target,
+    asked: Asked,
+    *,
+    on_answer: Callable[[], None],
+    judging: Judging | None,
+) -> None:
     try:
         import httpx
     except ModuleNotFoundError as error:
@@ -131,33 +161,46 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
         connections=wanted.concurrency,
         patience=Patience(wanted.timeout_seconds, wanted.retries, wanted.backoff_seconds, wanted.longest_wait_seconds),
     )
-    asked = Asked()
     run = _Run(endpoint, log, asked, on_answer, most_failures=max(8, wanted.concurrency))
     queue: asyncio.Queue[Prompt | None] = asyncio.Queue(maxsize=min(_READ_AHEAD, wanted.concurrency))
 
+    answered: asyncio.Queue[str | None] = asyncio.Queue(maxsize=1)
+    num_judged = min(wanted.concurrency, _MOST_JUDGED) if judging else 0
+
     async def work() -> None:
         while (prompt := await queue.get()) is not None:
-            await run.one(prompt)
+            if (prompt.key in log or await run.one(prompt)) and judging:
+                await answered.put(prompt.key)
+
+    async def judge() -> None:
+        while judging and (key := await answered.get()) is not None:
+            await judging.judge(key)
 
     async def keep() -> None:
         while True:
             await asyncio.sleep(_SYNC_SECONDS)
             await asyncio.to_thread(log.sync)
+            if judging:
+                await asyncio.to_thread(judging.sync)
 
     keeping = asyncio.create_task(keep())
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(wanted.concurrency):
-                group.create_task(work())
-            is_reached = not wanted.retries
-            while (prompt := await asyncio.to_thread(next, prompts, None)) is not None:
-                if prompt.key not in log:
-                    if not is_reached:
+        async with asyncio.TaskGroup() as judges:
+            for _ in range(num_judged):
+                judges.create_task(judge())
+            async with asyncio.TaskGroup() as group:
+                for _ in range(wanted.concurrency):
+                    group.create_task(work())
+                is_reached = not wanted.retries
+                while (prompt := await asyncio.to_thread(next, prompts, None)) is not None:
+                    if not is_reached and prompt.key not in log:
                         await _reach(endpoint, target)
                         is_reached = True
                     await queue.put(prompt)
-            for _ in range(wanted.concurrency):
-                await queue.put(None)
+                for _ in range(wanted.concurrency):
+                    await queue.put(None)
+            for _ in range(num_judged):
+                await answered.put(None)
     except* Exception as errors:
         raise _first(errors) from None
     finally:
@@ -165,7 +208,6 @@ async def _ask(prompts: Iterator[Prompt], log: Log, target: Target, on_answer: C
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
         await endpoint.close()
-    return asked
 
 
 async def _reach(endpoint: Endpoint, target: Target) -> None:
@@ -194,8 +236,8 @@ class _Run:
         self._most_failures = most_failures
         self._failures_in_a_row = 0
 
-    async def one(self, prompt: Prompt) -> None:
-        """Asks for one answer and writes it down."""
+    async def one(self, prompt: Prompt) -> bool:
+        """Asks for one answer and writes it down; whether there is one."""
         try:
             completion = await self._endpoint.complete(prompt.body)
         except Refused as error:
@@ -210,6 +252,7 @@ class _Run:
             self._log.add(prompt.key, _record(completion))
             self._asked.num_answered += 1
         self._on_answer()
+        return prompt.key in self._log
 
     def _failed(self, prompt: Prompt, reason: str) -> None:
         self._asked.failures[prompt.key] = reason

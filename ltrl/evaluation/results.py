@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ltrl.errors import Code, LtrlError, fail, unreadable
 from ltrl.evaluation.statistics import Scores
+from ltrl.scoring import Usage
 
 __all__ = ["HEAD", "SAMPLES", "Head", "Sample", "Status", "read", "read_head", "scores", "write"]
 
@@ -50,6 +51,8 @@ class Sample:
     """Whether the prompt was asked without its middle."""
     prompt_tokens: int | None = None
     response_tokens: int | None = None
+    judge: Usage | None = None
+    """What judging it took, in all tries; None where no judge was asked."""
 
     @property
     def is_missing(self) -> bool:
@@ -69,7 +72,10 @@ class Sample:
     def from_json(cls, record: Mapping[str, Any]) -> Sample:
         """The sample of a line."""
         known = {name: record[name] for name in _NAMES if name in record}
-        return cls(**known | {"ill_formed": tuple(record.get("ill_formed", ()))})
+        judge = record.get("judge")
+        return cls(
+            **known | {"ill_formed": tuple(record.get("ill_formed", ())), "judge": Usage(**judge) if judge else None}
+        )
 
 
 _NAMES = tuple(f.name for f in fields(Sample))

@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from ltrl.backend import BenchmarkBackend, BenchmarkSection, create
-from ltrl.benchmark import Answered, Outcome, Question
+from ltrl.backend import create
+from ltrl.benchmark import Question
 from ltrl.errors import Code, fail
 from ltrl.evaluation.answers import Log
 from ltrl.evaluation.asking import Asked, Prompt, Target, ask
+from ltrl.evaluation.grading import Grader, Planned, Set
 from ltrl.evaluation.lengths import Lengths
-from ltrl.evaluation.results import Head, Sample, Status, write
+from ltrl.evaluation.results import Head, Sample, write
 from ltrl.evaluation.spec import EvalSection
-from ltrl.scoring import Response, chat_format, parse_response
 
 __all__ = ["Progress", "evaluate"]
 
 ANSWERS, OUTCOMES = "answers.jsonl", "outcomes.jsonl"
-_BATCH = 256
-"""Answers that are graded, and in memory, at once."""
 
 Progress = Callable[[int, int | None], None]
 """Told how many answers there are, and how many there will be; None while questions are still being read."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A question with the answers that it gets."""
-
-    question: Question
-    """Without its messages."""
-    keys: tuple[str, ...]
-    """Of its answers; empty for one that is too long."""
-    samples: int
-    is_cut: bool = False
-
-
-@dataclass(frozen=True)
-class _Set:
-    """One benchmark of an evaluation."""
-
-    name: str
-    section: BenchmarkSection
-    backend: BenchmarkBackend
-    planned: list[_Planned]
 
 
 def evaluate(
@@ -66,7 +41,7 @@ def evaluate(
     Returns the samples without their texts. Raises INCOMPLETE, after writing, when more of a benchmark is missing than
     `max_missing` allows, and NO_ANSWERS when the endpoint is gone.
     """
-    sets = [_Set(known, part, create(part), []) for known, part in section.benchmarks.items()]
+    sets = [Set(known, part, create(part), []) for known, part in section.benchmarks.items()]
     head = Head(
         name=name,
         model=target.model,
@@ -76,9 +51,10 @@ def evaluate(
         prices=prices,
     )
     with Log(out / ANSWERS) as answers, Log(out / OUTCOMES) as outcomes:
-        reader = _Reader(section, target, sets, answers, lengths, on_progress=on_progress)
-        asked = ask(reader.prompts(), answers, target, on_answer=reader.answered)
-        grader = _Grader(chat_format, answers, outcomes, asked, section)
+        asked = Asked()
+        grader = Grader(chat_format, answers, outcomes, asked, section)
+        reader = _Reader(section, target, sets, answers, lengths, grader=grader, on_progress=on_progress)
+        ask(reader.prompts(), answers, target, asked, on_answer=reader.answered, judging=grader)
         kept: list[Sample] = []
 
         def graded() -> Iterator[Sample]:
@@ -99,13 +75,15 @@ class _Reader:
         self,
         section: EvalSection,
         target: Target,
-        sets: list[_Set],
+        sets: list[Set],
         answers: Log,
         lengths: Lengths,
         *,
+        grader: Grader,
         on_progress: Progress,
     ) -> None:
         self._section, self._target, self._sets, self._lengths = section, target, sets, lengths
+        self._grader = grader
         self._answers, self._on_progress = answers, on_progress
         self._keys: set[str] = set()
         """Of all answers so far: two benchmarks may have the same questions, which are asked once."""
@@ -126,10 +104,12 @@ class _Reader:
                 fitted = self._lengths.fitted(question, one.section.overlong or self._section.overlong)
                 slim = replace(question, messages=())
                 if fitted is None:
-                    one.planned.append(_Planned(slim, (), samples))
+                    one.planned.append(Planned(slim, (), samples))
                     continue
                 found = list(Prompt.all_of(self._target, fitted.question.messages, fitted.num_tokens, samples))
-                one.planned.append(_Planned(slim, tuple(p.key for p in found), samples, fitted.is_cut))
+                planned = Planned(slim, tuple(p.key for p in found), samples, fitted.is_cut)
+                one.planned.append(planned)
+                self._grader.expect(one, planned)
                 fresh = [prompt for prompt in found if prompt.key not in self._keys]
                 self._keys.update(prompt.key for prompt in fresh)
                 self._num_done += sum(prompt.key in self._answers for prompt in fresh)
@@ -146,7 +126,7 @@ class _Reader:
         self._on_progress(self._num_done, len(self._keys) if self._is_read else None)
 
 
-def _questions(one: _Set) -> Iterator[Question]:
+def _questions(one: Set) -> Iterator[Question]:
     """The questions of a benchmark; with a limit, those whose ids hash lowest, which is a second reading."""
     limit = one.section.limit
     if limit is None:
@@ -155,100 +135,6 @@ def _questions(one: _Set) -> Iterator[Question]:
     chosen = sorted((sha256(question.id.encode()).digest(), question.id) for question in one.backend)[:limit]
     ids = {name for _, name in chosen}
     yield from (question for question in one.backend if question.id in ids)
-
-
-class _Grader:
-    """Grades answers in batches; a verdict that is there is not asked for again."""
-
-    def __init__(self, chat_format: str, answers: Log, outcomes: Log, asked: Asked, section: EvalSection) -> None:
-        self._chat_format, self._answers, self._outcomes, self._asked = chat_format, answers, outcomes, asked
-        self._section = section
-
-    def samples(self, one: _Set) -> Iterator[Sample]:
-        """Every sample of a benchmark, in the order of its questions."""
-        rule = sha256(f"{self._chat_format}\0{one.section.model_dump_json()}".encode()).hexdigest()[:16]
-        places = [(planned, number) for planned in one.planned for number in range(planned.samples)]
-        for start in range(0, len(places), _BATCH):
-            yield from self._batch(one, rule, places[start : start + _BATCH])
-
-    def _batch(self, one: _Set, rule: str, places: list[tuple[_Planned, int]]) -> Iterator[Sample]:
-        drafts = [self._draft(one, planned, number) for planned, number in places]
-        wanted = []
-        for (planned, number), draft in zip(places, drafts, strict=True):
-            if draft.status == "graded" and draft.score is None:
-                key = f"{rule}-{planned.keys[number]}"
-                wanted.append((key, Answered(planned.question, draft.answer or "")))
-        known = {key: Outcome(**_fields(found)) for key, _ in wanted if (found := self._outcomes.get(key)) is not None}
-        new = {key: answered for key, answered in wanted if key not in known}
-        for key, outcome in zip(new, one.backend.grade(list(new.values())) if new else [], strict=True):
-            known[key] = outcome
-            if outcome.score is not None:
-                self._outcomes.add(key, asdict(outcome))
-        self._outcomes.sync()
-        for (planned, number), draft in zip(places, drafts, strict=True):
-            if draft.status != "graded" or draft.score is not None:
-                yield draft
-                continue
-            outcome = known[f"{rule}-{planned.keys[number]}"]
-            status: Status = "graded" if outcome.score is not None else "unjudged"
-            yield replace(draft, status=status, score=outcome.score, reason=outcome.reason, extracted=outcome.extracted)
-
-    def _draft(self, one: _Set, planned: _Planned, number: int) -> Sample:
-        """A sample before it is graded; one that needs no grading has its score."""
-        question = planned.question
-        bare = Sample(
-            benchmark=one.name,
-            question=question.id,
-            number=number,
-            status="graded",
-            score=None,
-            label=question.label,
-            text=question.text,
-            cluster=question.cluster or question.id,
-            splits=dict(question.splits),
-            is_cut=planned.is_cut,
-        )
-        is_wrong = (one.section.overlong or self._section.overlong) == "wrong"
-        if not planned.keys:
-            return replace(bare, status="too-long", score=0.0 if is_wrong else None, reason="longer than the context")
-        key = planned.keys[number]
-        if key in self._asked.too_long:
-            reason = self._asked.too_long[key]
-            return replace(bare, status="too-long", score=0.0 if is_wrong else None, reason=reason)
-        record = self._answers.get(key)
-        if record is None:
-            return replace(bare, status="unanswered", reason=self._asked.failures.get(key, "not asked"))
-        response = _response(record, self._chat_format)
-        draft = replace(
-            bare,
-            answer=response.content,
-            reasoning=response.reasoning,
-            finish_reason=record.get("finish_reason", ""),
-            ill_formed=response.ill_formed_reasons,
-            prompt_tokens=record.get("prompt_tokens"),
-            response_tokens=record.get("response_tokens"),
-        )
-        if response.content is None:
-            reason = "cut before an answer" if response.status == "truncated" else "no answer"
-            return replace(draft, score=0.0, reason=reason)
-        return draft
-
-
-def _fields(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in ("score", "extracted", "reason")}
-
-
-def _response(record: dict[str, Any], format_: str) -> Response:
-    """An answer taken apart as training does it: with the stop token, which endpoints do not send, put back."""
-    rules = chat_format(format_)
-    text = record["text"]
-    if (reasoning := record.get("reasoning")) and "</think>" not in text:
-        is_open = not text and record.get("finish_reason") == "length"  # cut while it was thinking
-        text = reasoning if is_open else f"{reasoning}\n</think>\n\n{text}"
-    is_truncated = record.get("finish_reason") == "length"
-    if not is_truncated and rules.stop_tokens and not text.endswith(rules.stop_tokens):
-        text += rules.stop_tokens[0]
-    return parse_response(text, chat_format=format_, is_truncated=is_truncated)
 
 
 def _refuse_gaps(samples: list[Sample], most: float) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from ltrl.backend import BenchmarkChoice, Model, Note, OverlongQuestion, Relaunch
+from ltrl.backend import BenchmarkChoice, Model, Note, OverlongQuestion, Prices, Relaunch
 from ltrl.references import Secret
 from ltrl.spec import Context, Count, Name, NonNegative, Positive, Share, Whole
 
@@ -51,15 +51,6 @@ class Requests(Model):
     """Longest wait between tries; an endpoint that asks for more (Retry-After) is given up."""
     extra_body: Annotated[dict[str, Any], AfterValidator(_fixes_nothing)] = {}
     """Further fields of a request, `chat_template_kwargs` for example."""
-
-
-class Prices(Model):
-    """What an endpoint costs, in any one currency."""
-
-    prompt: NonNegative
-    """A million tokens of prompts."""
-    response: NonNegative
-    """A million tokens of responses."""
 
 
 class Endpoint(Model):

@@ -8,8 +8,9 @@ from typing import Any
 
 from ltrl.evaluation.results import Sample, scores
 from ltrl.evaluation.statistics import Estimate, mean, pass_at
+from ltrl.scoring import Usage
 
-__all__ = ["Counts", "Summary", "cost", "summaries"]
+__all__ = ["Counts", "Summary", "summaries"]
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Counts:
     ill_formed: int = 0
     prompt_tokens: int = 0
     response_tokens: int = 0
+    judge: Usage | None = None
+    """What judges took; None where none was asked."""
 
     def add(self, sample: Sample) -> None:
         """Counts a sample."""
@@ -41,6 +44,7 @@ class Counts:
         self.ill_formed += bool(sample.ill_formed)
         self.prompt_tokens += sample.prompt_tokens or 0
         self.response_tokens += sample.response_tokens or 0
+        self.judge = Usage.sum_of((self.judge, sample.judge))
 
     @property
     def missing(self) -> int:
@@ -80,11 +84,6 @@ def summaries(samples: Iterable[Sample]) -> list[Summary]:
     for sample in samples:
         found.setdefault(sample.benchmark, []).append(sample)
     return [_summary(name, members, with_parts=True) for name, members in found.items()]
-
-
-def cost(counts: Counts, prices: Mapping[str, float]) -> float:
-    """What the tokens cost at prices of a million."""
-    return (counts.prompt_tokens * prices["prompt"] + counts.response_tokens * prices["response"]) / 1e6
 
 
 def _summary(name: str, samples: list[Sample], *, with_parts: bool) -> Summary:

@@ -30,6 +30,7 @@ from ltrl.scoring.score import (
     Score,
     ScoreRequest,
     Status,
+    Usage,
     Verdict,
 )
 
@@ -66,6 +67,7 @@ __all__ = [
     "ScoreRequest",
     "Status",
     "Text",
+    "Usage",
     "Verdict",
     "WordsMatcher",
     "advantages",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ __all__ = [
     "Score",
     "ScoreRequest",
     "Status",
+    "Usage",
     "Verdict",
 ]
 
@@ -82,6 +83,32 @@ class JudgeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What asking an endpoint took."""
+
+    replies: int = 0
+    prompt_tokens: int = 0
+    """As the endpoint counts them; one that does not count adds none."""
+    response_tokens: int = 0
+    cost: float | None = None
+    """At the prices that it was asked with; None without any."""
+
+    @classmethod
+    def sum_of(cls, parts: Iterable[Usage | None]) -> Usage | None:
+        """All of them together; None where nothing was asked."""
+        known = [part for part in parts if part is not None]
+        if not known:
+            return None
+        costs = [part.cost for part in known if part.cost is not None]
+        return cls(
+            sum(part.replies for part in known),
+            sum(part.prompt_tokens for part in known),
+            sum(part.response_tokens for part in known),
+            sum(costs) if costs else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a judge said; `is_correct` is None when there was no usable answer, and `reason` says why."""
 
@@ -89,6 +116,8 @@ class Verdict:
     reason: str = ""
     words: str = ""
     """The judge's own reply, empty for a judge that is a rule."""
+    usage: Usage | None = field(default=None, compare=False)
+    """What it took; None where nobody was asked for it, or another verdict has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ import hashlib
 import json
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltrl.background import BackgroundLoop
-from ltrl.endpoint import Endpoint, Patience, Unanswered
+from ltrl.endpoint import Completion, Endpoint, Patience, Unanswered
 from ltrl.errors import Code, fail
 from ltrl.references import reveal
-from ltrl.scoring import JudgeRequest, Verdict
+from ltrl.scoring import JudgeRequest, Usage, Verdict
 from ltrl_backends.judge_openai.cache import VerdictCache
 from ltrl_backends.judge_openai.prompts import TEMPLATES
 from ltrl_backends.judge_openai.verdicts import reference_parse, strict_parse
@@ -58,7 +59,11 @@ class Asking:
         shown = [JudgeRequest(r.question, r.label, _visible(r.response)) for r in requests]
         distinct = list(dict.fromkeys(shown))
         verdicts = dict(zip(distinct, self._loop.run(self._verdicts(distinct)), strict=True))
-        return [verdicts[request] for request in shown]
+        found = []
+        for request in shown:
+            found.append(verdicts[request])
+            verdicts[request] = _again(verdicts[request])
+        return found
 
     def close(self) -> None:
         """Gives up what is waiting for a retry and closes connections and cache."""
@@ -81,11 +86,12 @@ class Asking:
         key = hashlib.sha256(
             json.dumps([body, self._options.parse, self._options.replies], sort_keys=True).encode()
         ).hexdigest()
-        if key not in self._under_way:
-            task = asyncio.get_running_loop().create_task(self._known_or_asked(key, body))
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key))
-        return await self._under_way[key]
+        if key in self._under_way:
+            return _again(await self._under_way[key])
+        task = asyncio.get_running_loop().create_task(self._known_or_asked(key, body))
+        self._under_way[key] = task
+        task.add_done_callback(lambda _: self._under_way.pop(key))
+        return await task
 
     async def _known_or_asked(self, key: str, body: dict[str, Any]) -> Verdict:
         async with self._places:
@@ -99,25 +105,33 @@ class Asking:
     async def _ask(self, body: dict[str, Any]) -> Verdict:
         options = self._options
         reply, last = "", None
+        used: Usage | None = None
         for number in range(options.replies):
             if options.seed is not None:
                 body = body | {"seed": options.seed + number}
             try:
-                reply = (await self._endpoint.complete(body)).text
+                completion = await self._endpoint.complete(body)
             except Unanswered as error:
-                return Verdict(None, str(error), reply)
+                return Verdict(None, str(error), reply, used)
+            reply, used = completion.text, Usage.sum_of((used, self._usage(completion)))
             if options.parse == "strict":
                 is_correct = strict_parse(reply, options.template)
                 if is_correct is not None:
-                    return Verdict(is_correct, words=reply)
+                    return Verdict(is_correct, "", reply, used)
             else:
                 last = reference_parse(reply)
                 if last.verdict and last.is_complete:
-                    return Verdict(last.verdict.lower() == "yes", words=reply)
+                    return Verdict(last.verdict.lower() == "yes", "", reply, used)
         if last and last.verdict:  # LongTraceRL takes the last verdict without an extraction, if it is in lower case
-            return Verdict(last.verdict == "yes", "no extracted answer in the reply", reply)
+            return Verdict(last.verdict == "yes", "no extracted answer in the reply", reply, used)
         count = f"{options.replies} replies" if options.replies > 1 else "the reply"
-        return Verdict(None, f"no verdict in {count}", reply)
+        return Verdict(None, f"no verdict in {count}", reply, used)
+
+    def _usage(self, completion: Completion) -> Usage:
+        prompt, response = completion.prompt_tokens or 0, completion.response_tokens or 0
+        prices = self._options.prices
+        cost = (prompt * prices.prompt + response * prices.response) / 1e6 if prices else None
+        return Usage(1, prompt, response, cost)
 
     def _body_without_messages(self) -> dict[str, Any]:
         """The request's fields that are the same for every question: model and sampling."""
@@ -129,6 +143,11 @@ class Asking:
             "max_tokens": options.max_tokens,
             **({"seed": options.seed} if options.seed is not None else {}),
         }
+
+
+def _again(verdict: Verdict) -> Verdict:
+    """A verdict that stands a second time; what it took counts once."""
+    return replace(verdict, usage=None)
 
 
 _NOTHING = "</think>"  # stands for a response that ends there: no response that is shown can be this

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from ltrl.backend import JudgeSection, Relaunch
+from ltrl.backend import JudgeSection, Note, Prices, Relaunch
 from ltrl.references import Secret
 from ltrl.scoring import JudgeRequest, Verdict
 from ltrl_backends.judge_openai.prompts import Template
@@ -67,6 +67,8 @@ class OpenAIJudge:
         """Longest wait between tries; an endpoint that asks for more (Retry-After) is given up."""
         cache: Annotated[str, Relaunch] | None = None
         """SQLite file of verdicts, relative to the run directory; processes may share it. By default none is kept."""
+        prices: Annotated[Prices | None, Note] = None
+        """Shows what the judge of an evaluation has cost."""
 
         @model_validator(mode="after")
         def _reference_reads_hle(self) -> OpenAIJudge.Options:

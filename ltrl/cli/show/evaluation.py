@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ltrl.evaluation.statistics import Estimate
     from ltrl.evaluation.summary import Counts, Summary
 
-__all__ = ["comparison", "interval", "percent", "progress", "summary"]
+__all__ = ["comparison", "interval", "percent", "progress", "spent", "summary"]
 
 _FEW_QUESTIONS = 200
 _LINE_SECONDS = 60.0
@@ -76,7 +76,6 @@ def _lines(name: str) -> Callable[[int, int | None], None]:
 def summary(where: Path, found: Sequence[Summary], *, as_json: bool) -> None:
     """Prints the figures of an evaluation; scores as percentages."""
     from ltrl.evaluation.results import HEAD, SAMPLES, read_head
-    from ltrl.evaluation.summary import Counts, cost
 
     head = read_head(where)
     if as_json:
@@ -93,19 +92,32 @@ def summary(where: Path, found: Sequence[Summary], *, as_json: bool) -> None:
     show.table(
         [headers[i] for i in shown], [[row[i] for i in shown] for row in rows], title=f"{head.name}: {head.model}"
     )
-    total = Counts()
-    for one in found:
-        total.prompt_tokens += one.counts.prompt_tokens
-        total.response_tokens += one.counts.response_tokens
-    tokens = f"{total.prompt_tokens:,} tokens of prompts, {total.response_tokens:,} of responses"
-    spent = f": {cost(total, head.prices):,.2f}" if head.prices else ""
-    show.note(tokens + spent)
+    for note in spent(found, head.prices):
+        show.note(note)
     for one in found:
         for note in _notes(one):
             show.note(note)
     if head.lengths == "estimated":
         show.note("lengths of prompts are estimates: the model's tokenizer is not here")
     show.note(f"every answer: {show.relative(where / SAMPLES)}; what was measured: {HEAD}")
+
+
+def spent(found: Sequence[Summary], prices: Mapping[str, float] | None) -> Iterator[str]:
+    """What the model and the judges took: tokens, and their cost where it is known."""
+    from ltrl.scoring import Usage
+
+    prompt, response = (sum(getattr(one.counts, f"{what}_tokens") for one in found) for what in ("prompt", "response"))
+    cost = (prompt * prices["prompt"] + response * prices["response"]) / 1e6 if prices else None
+    yield _tokens(prompt, response, cost)
+    judges = Usage.sum_of(one.counts.judge for one in found)
+    if judges is not None:
+        replies = f"{judges.replies:,} {'reply' if judges.replies == 1 else 'replies'}"
+        yield f"judges: {replies}, {_tokens(judges.prompt_tokens, judges.response_tokens, judges.cost)}"
+
+
+def _tokens(prompt: int, response: int, cost: float | None) -> str:
+    counted = f"{prompt:,} tokens of prompts, {response:,} of responses"
+    return counted if cost is None else f"{counted}: {cost:,.2f}"
 
 
 _COUNTS = ("too long", "cut", "missing", "truncated", "ill-formed")

@@ -7,12 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ltrl.cli.show.evaluation import interval, percent
+from ltrl.cli.show.evaluation import interval, percent, spent
 from ltrl.cli.show.page import page, rows
 
 if TYPE_CHECKING:
     from ltrl.evaluation.comparison import Compared
-    from ltrl.evaluation.results import Sample
+    from ltrl.evaluation.results import Head, Sample
     from ltrl.evaluation.statistics import Estimate
     from ltrl.evaluation.summary import Summary
 
@@ -48,7 +48,7 @@ summary .state { display: inline-block; min-width: 7.5rem; font-weight: 600 }
 """
 
 
-def answers_page(title: str, found: Sequence[Summary], samples: Iterable[Sample]) -> str:
+def answers_page(head: Head, found: Sequence[Summary], samples: Iterable[Sample]) -> str:
     """The figures of an evaluation and its answers, those that are not right first to be chosen."""
     table = []
     for one in found:
@@ -56,10 +56,11 @@ def answers_page(title: str, found: Sequence[Summary], samples: Iterable[Sample]
         for split, parts in one.parts.items():
             table += [_figures(f"{split}: {name}", part, faint=True) for name, part in parts.items()]
     headers = ("", "questions", "score", "95% interval", "", "missing", "too long", "truncated")
+    took = "<br>".join(escape(note) for note in spent(found, head.prices))
     return page(
-        title,
+        f"{head.name}: {head.model}",
         *_answers(
-            [rows(headers, table, numbers=frozenset({1, 2, 5, 6, 7}))],
+            [rows(headers, table, numbers=frozenset({1, 2, 5, 6, 7})), f'<p class="faint">{took}</p>'],
             ((_state(sample), _one(sample)) for sample in samples),
             sum(one.counts.answers for one in found),
         ),
@@ -201,6 +202,8 @@ def _shown(sample: Sample) -> str:
     facts += ["prompt without its middle"] if sample.is_cut else []
     if sample.response_tokens is not None:
         facts.append(f"{sample.prompt_tokens or 0:,} + {sample.response_tokens:,} tokens")
+    if sample.judge is not None:
+        facts.append(f"judge {sample.judge.prompt_tokens:,} + {sample.judge.response_tokens:,} tokens")
     answer = f"<h3>Answer</h3><pre>{escape(_end(sample.answer))}</pre>" if sample.answer is not None else ""
     reasoning = ""
     if sample.reasoning:
@@ -221,4 +224,4 @@ def page_of(results: Path) -> str:
 
     head = read_head(results)
     figures = summaries(sample.without_texts for sample in read(results))
-    return answers_page(f"{head.name}: {head.model}", figures, read(results))
+    return answers_page(head, figures, read(results))
