@@ -14,6 +14,7 @@ from statistics import fmean
 from ltrl import checkpoints
 from ltrl.checkpoints import SET_ASIDE, Entry, Rules
 from ltrl.errors import Code, LtrlError, fail
+from ltrl.spec import Checkpoint
 from ltrl.state import Run
 
 __all__ = ["Forecast", "Inventory", "Kept", "entries", "inventory", "rules_of"]
@@ -90,20 +91,18 @@ def inventory(run: Run, *, deep: bool = False) -> Inventory:
 
 
 def rules_of(run: Run) -> Rules:
-    """What the engine keeps by itself, as the spec says: the best by a metric, or the newest."""
+    """What the engine keeps by itself, as the spec says."""
     saving = _saving(run)
-    keep, metric = saving.get("keep"), saving.get("metric")
-    if not isinstance(keep, int):
-        return Rules()
-    return Rules(best=keep, metric=str(metric).removeprefix("val:")) if metric else Rules(last=keep)
+    return Rules.of(saving.model_dump()) if saving else Rules()
 
 
-def _saving(run: Run) -> dict[str, object]:
-    """`checkpoint` of the spec that the run was launched with; nothing where that cannot be read."""
+def _saving(run: Run) -> Checkpoint | None:
+    """`checkpoint` of the spec that the run was launched with; None where that cannot be read."""
     try:
-        return dict(json.loads((run.path / "bundle" / "resolved.json").read_bytes())["spec"]["checkpoint"])
+        written = json.loads((run.path / "bundle" / "resolved.json").read_bytes())["spec"]["checkpoint"]
+        return Checkpoint.model_validate_json(json.dumps(written))
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return None
 
 
 def _writer(run: Run, entry: Entry) -> int | None:
@@ -116,19 +115,22 @@ def _writer(run: Run, entry: Entry) -> int | None:
     return max(begun, default=None)
 
 
-def _forecast(run: Run, found: Sequence[Entry], saving: dict[str, object]) -> Forecast | None:
+def _forecast(run: Run, found: Sequence[Entry], saving: Checkpoint | None) -> Forecast | None:
     complete = [entry for entry in found if entry.is_complete]
-    every, keep = saving.get("every_steps"), saving.get("keep")
-    if not complete or not isinstance(every, int) or complete[-1].step >= run.steps:
+    if not complete or saving is None or complete[-1].step >= run.steps:
         return None
+    every = saving.every_steps
     each = round(fmean(entry.bytes for entry in complete))
     last = complete[-1].step
     more = [*range(last - last % every + every, run.steps, every), run.steps]
-    room = max(0, keep + 1 - len(complete)) if isinstance(keep, int) else len(more)  # one on top while it is written
-    grows = min(len(more), room)
     free = shutil.disk_usage(run.path / "checkpoints").free
-    fits = free // each if each else len(more)
-    return Forecast(each, len(more), each * grows, free, more[fits] if fits < grows else None)
+    saved, grown, full_at = [entry.step for entry in complete], 0, None
+    for step in more:  # what goes is deleted after the next is whole
+        grown = max(grown, saving.most_kept(saved) + 1 - len(complete))
+        saved.append(step)
+        if full_at is None and grown * each > free:
+            full_at = step
+    return Forecast(each, len(more), each * grown, free, full_at)
 
 
 def _bytes(directory: Path) -> int:

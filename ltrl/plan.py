@@ -371,8 +371,8 @@ def memory_settings(resolved: Resolved) -> memory.Settings:
     """What of a spec decides the memory it needs, besides the layout."""
     spec = resolved.spec
     of_engine: memory.EngineSettings = create(spec.engine).memory_settings()
-    steps, keep = spec.algorithm.steps, spec.checkpoint.keep
-    saved = -(-steps // spec.checkpoint.every_steps)
+    every, last = spec.checkpoint.every_steps, spec.algorithm.steps
+    saved = dict.fromkeys([*range(every, last, every), last])
     return {
         "context_total": resolved.lengths.total,
         "gpu_memory_gb": resolved.cluster.gpu_memory_gb,
@@ -382,7 +382,7 @@ def memory_settings(resolved: Resolved) -> memory.Settings:
         "filtered_sampling": spec.rollout.top_p < 1 or spec.rollout.top_k is not None,
         "reference_model": spec.algorithm.kl.coefficient > 0,
         "samples_per_step": spec.algorithm.prompts_per_step * spec.algorithm.group_size,
-        "checkpoints_kept": min(saved, keep or saved),
+        "checkpoints_kept": spec.checkpoint.most_kept(saved),
         "save_optimizer": spec.checkpoint.save_optimizer,
         "rollout_gpus": (spec.rollout.nodes or resolved.cluster.nodes) * resolved.cluster.gpus_per_node,
         "host_memory_gb": None,

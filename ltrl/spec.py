@@ -6,6 +6,7 @@ Defaults are the method's neutral values: a spec states what makes its experimen
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
@@ -291,11 +292,23 @@ class Checkpoint(Model):
     every_steps: Annotated[Count, Relaunch] = 20
     """Save after every so many steps, and after the last."""
     keep: Annotated[Count | None, Relaunch] = None
-    """How many to keep; by default all."""
+    """How many to keep; by default all, unless `keep_last` or `keep_every` is given."""
     metric: Annotated[str | None, Relaunch] = None
     """Which are kept: the best by this metric (`val:accuracy`), by default the newest; the newest is always kept."""
+    keep_last: Annotated[Count | None, Relaunch] = None
+    """How many of the newest to keep besides."""
+    keep_every: Annotated[Count | None, Relaunch] = None
+    """Keep those of every so many steps besides; a multiple of `every_steps`."""
     save_optimizer: Annotated[bool, Relaunch] = True
     """Save the optimizer's state too; without it a resumed run starts Adam anew."""
+
+    def most_kept(self, steps: Collection[int]) -> int:
+        """How many of the checkpoints of these steps may stay at the same time, whatever was measured."""
+        if self.keep is None and self.keep_last is None and self.keep_every is None:
+            return len(steps)
+        best, newest = (self.keep or 0, 1) if self.metric else (0, self.keep or 1)
+        forever = sum(step % self.keep_every == 0 for step in steps) if self.keep_every else 0
+        return min(len(steps), best + max(newest, self.keep_last or 0) + forever)
 
 
 class Wandb(Model):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ltrl import rollback as back
 from ltrl import submit as launcher
 from ltrl.checkpoints import Condition, Rules
 from ltrl.errors import LtrlError
+from ltrl.inventory import inventory
+from ltrl.spec import Checkpoint
 
 torch = pytest.importorskip("torch")
 
@@ -250,6 +253,40 @@ def test_each_rule_keeps_its_own_and_the_newest_stays(tmp_path: Path) -> None:
     lowest = checkpoints.kept(found, Rules(best=1, lower_is_better=True))
     assert lowest == {10: (), 20: (), 30: (), 40: (), 50: ("newest", "best 1 by accuracy")}
     assert checkpoints.kept(found, Rules())[30] == ("all are kept",)
+    best = checkpoints.kept(found, Rules(best=5))  # as many as it says, measured or not
+    assert [step for step, why in best.items() if why] == [10, 20, 30, 40, 50]
+    assert best[30] == ("no 5 are better",)
+
+
+def test_what_a_spec_keeps_is_what_its_rules_keep() -> None:
+    said = {"keep": 2, "metric": None, "keep_last": None, "keep_every": None}
+    assert Rules.of(said) == Rules(last=2)
+    assert Rules.of(said | {"metric": "val:sets/a/accuracy", "keep_last": 3, "keep_every": 40}) == Rules(
+        last=3, best=2, metric="sets/a/accuracy", every=40
+    )
+    steps = range(20, 220, 20)
+    for checkpoint, most in (
+        (Checkpoint(), 10),
+        (Checkpoint(keep=3), 3),
+        (Checkpoint(keep=3, metric="val:accuracy"), 4),
+        (Checkpoint(keep_every=40), 6),
+        (Checkpoint(keep=2, metric="val:accuracy", keep_last=2, keep_every=100), 6),
+        (Checkpoint(keep=50), 10),
+    ):
+        assert checkpoint.most_kept(steps) == most
+
+
+def test_the_forecast_counts_what_stays_for_good(run: state.Run) -> None:
+    path = run.path / "bundle" / "resolved.json"
+    resolved = json.loads(path.read_bytes())
+    resolved["spec"]["checkpoint"] |= {"every_steps": 2, "keep": 1, "keep_every": 10}
+    path.write_text(json.dumps(resolved))
+    shutil.rmtree(run.path / "checkpoints" / "step_2")
+    found = inventory(replace(run, steps=30))
+    assert [one.reasons for one in found.kept] == [(), (), ("newest",)]  # of steps 4, 6 and 8
+    assert found.forecast is not None
+    # at step 30 there are 10, 20 and 28, and 30 before 28 goes
+    assert (found.forecast.num_more, found.forecast.more_bytes // found.forecast.bytes_each) == (11, 1)
 
 
 @pytest.fixture

@@ -90,6 +90,13 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert steps(store) == [3, 10]
 
 
+def test_those_of_every_so_many_steps_are_kept_besides_the_newest_and_the_best(tmp_path: Path) -> None:
+    store = checkpoints(tmp_path, keep=1, metric="val:accuracy", keep_last=2, keep_every=4)
+    for step, accuracy in enumerate((0.1, 0.9, 0.5, 0.2, 0.3, 0.4, 0.6, 0.5, 0.3, 0.1), 1):
+        save(store, step, **{"val:accuracy": accuracy})
+    assert steps(store) == [2, 4, 8, 9, 10]
+
+
 def test_the_best_and_the_newest_are_kept(tmp_path: Path) -> None:
     store = checkpoints(tmp_path, keep=1, metric="val:accuracy")
     save(store, 1, **{"val:accuracy": 0.5})

@@ -179,6 +179,10 @@ def test_every_line_says_where_it_comes_from() -> None:
             ("checkpoint={keep: 2, metric: 'val:accuracy', every_steps: 20}",),
             {"checkpointing.keep_top_k": 2, "checkpointing.metric_name": "val:accuracy"},
         ),
+        (
+            ("checkpoint={keep: 2, keep_every: 40}",),
+            {"checkpointing.keep_top_k": config.ALL, "checkpointing.ltrl": {"keep": 2, "keep_every": 40}},
+        ),
         (("cluster.minutes=90",), {"checkpointing.checkpoint_must_save_by": "00:00:45:00"}),
         (
             ("engine={name: nemo-rl, recompute: selective, logprob_chunk_size: null}",),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from ltrl.checkpoints.entries import Entry
+from ltrl.checkpoints.entries import Entry, scan
 
-__all__ = ["Rules", "kept"]
+__all__ = ["Rules", "delete_superfluous", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Rules:
     best: int = 0
     """So many of the best by `metric`."""
     metric: str = "accuracy"
-    """A figure of the validation, without `val:`."""
+    """A figure of the validation; one of the training has `train:` before it."""
     lower_is_better: bool = False
     every: int = 0
     """Every so many steps."""
@@ -29,6 +31,26 @@ class Rules:
     def are_set(self) -> bool:
         """Whether any rule says what may go."""
         return bool(self.last or self.best or self.every)
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, object]) -> Rules:
+        """What a spec's `checkpoint` says that the engine keeps."""
+        keep, last, every = (_count(checkpoint, name) for name in ("keep", "keep_last", "keep_every"))
+        if metric := checkpoint.get("metric"):
+            return cls(last=last, best=keep, metric=str(metric).removeprefix("val:"), every=every)
+        return cls(last=max(keep, last), every=every)
+
+
+def delete_superfluous(checkpoints: Path, rules: Rules) -> tuple[Entry, ...]:
+    """Deletes the complete checkpoints that no rule keeps; for the driver of a run alone. Raises OSError."""
+    if not rules.are_set:
+        return ()
+    found = scan(checkpoints)
+    staying = kept(found, rules)
+    going = tuple(entry for entry in found if entry.is_complete and not staying[entry.step])
+    for entry in going:
+        shutil.rmtree(entry.directory)
+    return going
 
 
 def kept(entries: Sequence[Entry], rules: Rules) -> dict[int, tuple[str, ...]]:
@@ -45,8 +67,8 @@ def kept(entries: Sequence[Entry], rules: Rules) -> dict[int, tuple[str, ...]]:
             reasons[entry.step].append(f"last {rules.last}")
     ranked = sorted(complete, key=lambda entry: (_rank(entry, rules), entry.step), reverse=True)
     for place, entry in enumerate(ranked[: rules.best], 1):
-        if rules.metric in entry.validation:
-            reasons[entry.step].append(f"best {place} by {rules.metric}")
+        is_measured = _figure(entry, rules) is not None
+        reasons[entry.step].append(f"best {place} by {rules.metric}" if is_measured else f"no {place} are better")
     for entry in complete:
         if rules.every and entry.step % rules.every == 0:
             reasons[entry.step].append(f"every {rules.every}")
@@ -54,6 +76,17 @@ def kept(entries: Sequence[Entry], rules: Rules) -> dict[int, tuple[str, ...]]:
 
 
 def _rank(entry: Entry, rules: Rules) -> float:
-    """Higher is better; a checkpoint that was not validated is worst of all."""
-    value = entry.validation.get(rules.metric, math.nan)
-    return -math.inf if math.isnan(value) else -value if rules.lower_is_better else value
+    """Higher is better; a checkpoint that was not measured is worst of all."""
+    value = _figure(entry, rules)
+    return -math.inf if value is None else -value if rules.lower_is_better else value
+
+
+def _figure(entry: Entry, rules: Rules) -> float | None:
+    name = rules.metric if rules.metric.startswith("train:") else f"val:{rules.metric}"
+    value = entry.info.get(name)
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _count(checkpoint: Mapping[str, object], name: str) -> int:
+    value = checkpoint.get(name)
+    return value if isinstance(value, int) else 0

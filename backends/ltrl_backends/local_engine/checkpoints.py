@@ -7,7 +7,6 @@ checkpoints/tmp_step_40/    being written; renamed when everything in it is on d
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltrl.checkpoints import Entry, put_unusable_aside, write_sums
+from ltrl.checkpoints import Entry, Rules, delete_superfluous, put_unusable_aside, write_sums
 from ltrl.errors import Code, fail
 from ltrl_backends.local_engine.settings import CheckpointSettings
 from ltrl_backends.local_engine.storage import sync_directory, sync_tree, write_text, writing
@@ -108,21 +107,5 @@ class Checkpoints:
             else:
                 unfinished.rename(checkpoint.directory)
             sync_directory(self.directory)
-            self._delete_superfluous()
+            delete_superfluous(self.directory, Rules.of(self.settings.model_dump()))
         return checkpoint
-
-    def _delete_superfluous(self) -> None:
-        keep, metric = self.settings.keep, self.settings.metric
-        if keep is None:
-            return
-        checkpoints = self.all()
-        newest = checkpoints[-1]
-        ranked = sorted(checkpoints, key=lambda c: (_value(c, metric), c.step), reverse=True)
-        for checkpoint in ranked[keep:]:
-            if checkpoint != newest:
-                shutil.rmtree(checkpoint.directory)
-
-
-def _value(checkpoint: Checkpoint, metric: str | None) -> float:
-    """The metric of a checkpoint, worst of all when it was not measured."""
-    return float(checkpoint.info().get(metric, -math.inf)) if metric else 0.0

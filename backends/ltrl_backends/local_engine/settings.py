@@ -83,6 +83,8 @@ class CheckpointSettings(Model):
     every_steps: int
     keep: int | None
     metric: str | None
+    keep_last: int | None = None
+    keep_every: int | None = None
     save_optimizer: bool
 
 
@@ -223,6 +225,8 @@ def settings(resolved: Resolved) -> Settings:
                 "every_steps": spec.checkpoint.every_steps,
                 "keep": spec.checkpoint.keep,
                 "metric": spec.checkpoint.metric,
+                "keep_last": spec.checkpoint.keep_last,
+                "keep_every": spec.checkpoint.keep_every,
                 "save_optimizer": spec.checkpoint.save_optimizer,
             },
             "run_name": spec.name,

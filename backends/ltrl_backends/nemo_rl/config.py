@@ -247,7 +247,13 @@ def _checkpointing(resolved: Resolved, options: NemoRLOptions) -> Iterator[Setti
     yield Setting("checkpointing.enabled", True, why="a run without checkpoints cannot resume")
     yield Setting("checkpointing.checkpoint_dir", "checkpoints", why="in the run directory")
     yield Setting("checkpointing.save_period", checkpoint.every_steps, "checkpoint.every_steps")
-    yield Setting("checkpointing.keep_top_k", checkpoint.keep or ALL, "checkpoint.keep")
+    if checkpoint.keep_last is None and checkpoint.keep_every is None:
+        yield Setting("checkpointing.keep_top_k", checkpoint.keep or ALL, "checkpoint.keep")
+    else:
+        why = "NeMo-RL has one rule; ltrl's driver keeps what those under `ltrl` say"
+        yield Setting("checkpointing.keep_top_k", ALL, "checkpoint.keep", why, derived=True)
+        for name in ("keep", "metric", "keep_last", "keep_every"):
+            yield Setting(f"checkpointing.ltrl.{name}", getattr(checkpoint, name), f"checkpoint.{name}")
     yield Setting("checkpointing.metric_name", checkpoint.metric, "checkpoint.metric")
     yield Setting("checkpointing.higher_is_better", True, "checkpoint.metric", derived=True)
     yield Setting("checkpointing.save_optimizer", checkpoint.save_optimizer, "checkpoint.save_optimizer")

@@ -72,7 +72,7 @@ def _train(config: Any, setup: Callable[..., Any] | None) -> None:
     from nemo_rl.data.utils import setup_response_data
     from nemo_rl.models.generation import configure_generation_config
 
-    from ltrl_backends.nemo_rl import walltime
+    from ltrl_backends.nemo_rl import retention, walltime
     from ltrl_backends.nemo_rl.hooks import Groups, MetricsLog, install, keep_special_tokens
 
     policy = _section(config, "policy")
@@ -93,6 +93,7 @@ def _train(config: Any, setup: Callable[..., Any] | None) -> None:
     rest = ("logger", "checkpointer", "grpo_save_state", "master_config")
     given = [*(made[name] for name in named), tokenizer, made["loss_fn"], environments, validation_environments]
     walltime.install(grpo, _section(made["master_config"], "checkpointing"))
+    retention.install(made["checkpointer"], _section(config, "checkpointing"))
     given += [made[name] for name in rest]  # by position, as run_grpo.py does: their names differ between versions
     overlap = algorithm["async_grpo"]
     if overlap["enabled"]:
