@@ -171,6 +171,7 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(resources.files("ltrl_templates"))),
         undefined=jinja2.StrictUndefined,
+        auto_reload=False,
         finalize=_finalize,
         autoescape=False,
         trim_blocks=True,

@@ -151,10 +151,13 @@ def positions(dump: Mapping[str, Any], document: Document, prefix: str = "") -> 
 def origins(dump: Mapping[str, Any], document: Document, prefix: str = "") -> Iterator[tuple[str, str]]:
     """(dotted path, where its value comes from) of every leaf of a model's dump: `file:line`, `default`."""
     for path, value in walk(dump):
-        position = document.written(path)
-        raw = document.get(path)
-        told = f", from {raw}" if isinstance(raw, str) and raw != value and "${" in raw else ""
-        yield prefix + ".".join(str(step) for step in path), f"{position.label}{told}" if position else "default"
+        told = "default"
+        if found := document.read(path):
+            position, raw = found
+            told = position.label
+            if isinstance(raw, str) and raw != value and "${" in raw:
+                told += f", from {raw}"
+        yield prefix + ".".join(map(str, path)), told
 
 
 def _fingerprint(spec: Experiment, card: ModelCard) -> str:

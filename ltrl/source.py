@@ -100,18 +100,18 @@ class Document:
 
     def written(self, path: Keys) -> Position | None:
         """The position of a value that somebody wrote, itself or as part of what stands for it (`judge: exact`)."""
-        found = self._standing_for(path)
-        return self.values[found] if found else None
+        found = self.read(path)
+        return found[0] if found else None
 
-    def get(self, path: Keys) -> Any:
-        """The value that somebody wrote, references and all, or what stands for it; None where nobody did."""
-        found = self._standing_for(path)
-        return _get(self.data, found) if found else None
-
-    def _standing_for(self, path: Keys) -> Keys | None:
-        """The path itself, or that of what was written in place of the whole around it: no mapping."""
-        known = next((path[:end] for end in range(len(path), 0, -1) if path[:end] in self.values), None)
-        return known if known == path or (known and not isinstance(_get(self.data, known), dict)) else None
+    def read(self, path: Keys) -> tuple[Position, Any] | None:
+        """Position and value, references and all, of what somebody wrote, or of what stands for it: no mapping."""
+        if position := self.values.get(path):
+            return position, _get(self.data, path)
+        for end in range(len(path) - 1, 0, -1):
+            if position := self.values.get(path[:end]):
+                value = _get(self.data, path[:end])
+                return None if isinstance(value, dict) else (position, value)
+        return None
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import count, pairwise
 from typing import Annotated, ClassVar, Literal
 
@@ -188,11 +189,12 @@ class EntityChain:
         return _Puzzle(chains, tuple(links))
 
 
-def _names(number: int) -> list[str]:
+@cache
+def _names(number: int) -> tuple[str, ...]:
     """So many different four-letter names, the same on every machine."""
     rng = random.Random("entity-chain names")
     syllables = [c + v for c in CONSONANTS for v in VOWELS]
-    return [name.capitalize() for name in rng.sample([a + b for a in syllables for b in syllables], number)]
+    return tuple(name.capitalize() for name in rng.sample([a + b for a in syllables for b in syllables], number))
 
 
 def _sample(sample_id: str, puzzle: _Puzzle, hops: int) -> Sample:
