@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,15 +16,13 @@ from typing import Any, Literal
 from ltrl import jobs, render, slurm, state, turns
 from ltrl import submit as launcher
 from ltrl.bundle import SWEEP, Bundle, SweepBundle
+from ltrl.disk import Writes
 from ltrl.errors import Code, LtrlError, fail, raise_if_any
 from ltrl.stages import run_of, stage_of
 from ltrl.state import Run, State
 from ltrl.submit import Request
 
 __all__ = ["Array", "CellRun", "Submission", "Sweep", "cancel", "find", "is_sweep", "read", "requests", "submit"]
-
-WRITERS = 32
-"""Run directories that are written at the same time: a disk makes many writes last in the time of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,17 +271,15 @@ def _launch_array(
     asked = [_request(cell, project, stage, after=after and f"{after}_{i}") for i, cell in enumerate(cells)]
     array = _array(home, sweep_id, asked, cells[0], at_once=at_once, after=after)
 
-    def prepared(task: int, cell: _Cell, one: Request) -> Run:
-        with launcher.held(cell.path, fresh=False):
-            run = launcher.prepare_run(cell.bundle, one, sweep=sweep_id)
-            return state.add_attempt(run, launcher.attempt_of(one, mark=f"{array.mark}_{task}"))
-
-    def changed(run: Run, one: Request, changes: dict[str, Any]) -> Run:
-        return state.change_attempt(run, one.attempt, **changes)
-
-    tasks = range(len(cells))
-    with ThreadPoolExecutor(WRITERS) as pool:
-        made = list(pool.map(prepared, tasks, cells, asked))
+    made: list[Run] = []
+    for first in range(0, len(cells), jobs.LOCKED_AT_ONCE):
+        some = range(first, min(len(cells), first + jobs.LOCKED_AT_ONCE))
+        with ExitStack() as held, Writes() as writes:
+            for task in some:
+                held.enter_context(launcher.held(cells[task].path, fresh=False))
+                run = launcher.prepare_run(cells[task].bundle, asked[task], sweep=sweep_id, writes=writes)
+                attempt = launcher.attempt_of(asked[task], mark=f"{array.mark}_{task}")
+                made.append(state.add_attempt(run, attempt, writes=writes))
     state.Index().add(*(run.path for run in made))
     try:
         array.script.parent.mkdir(parents=True)
@@ -294,13 +290,17 @@ def _launch_array(
         job_id = slurm.submit(array.argv, array.text, folder=array.script.parent, clients=asked[0].clients)
     except LtrlError as error:
         refused = {"state": State.FAILED, "reason": str(error), "ended": state.now()}
-        with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(changed, made, asked, [refused] * len(cells)))
+        _change(made, asked, [refused] * len(made))
         raise
-    pending = [{"state": State.PENDING, "job_id": f"{job_id}_{i}"} for i in tasks]
-    with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(changed, made, asked, pending))
+    _change(made, asked, [{"state": State.PENDING, "job_id": f"{job_id}_{task}"} for task in range(len(made))])
     return job_id
+
+
+def _change(runs: Iterable[Run], asked: Iterable[Request], changes: Iterable[Mapping[str, Any]]) -> None:
+    """Changes the attempts that runs were asked for."""
+    with Writes() as writes:
+        for run, one, changed in zip(runs, asked, changes, strict=True):
+            state.change_attempt(run, one.attempt, writes=writes, **changed)
 
 
 def _array(

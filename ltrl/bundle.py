@@ -8,8 +8,8 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "artifacts",
     "backends_used",
     "is_sweep",
+    "put",
     "read",
     "read_sweep",
     "write",
@@ -50,6 +51,8 @@ class Bundle:
 
     path: Path
     lock: dict[str, Any]
+    files: Mapping[str, Artifact] = field(repr=False, compare=False)
+    """By their paths, as they were read or written; the manifest is the last."""
 
     @property
     def name(self) -> str:
@@ -88,7 +91,7 @@ class Bundle:
 
     def read(self, relative: str) -> str:
         """The text of one of its files."""
-        return (self.path / relative).read_bytes().decode()
+        return self.files[relative].text
 
 
 @dataclass(frozen=True)
@@ -153,32 +156,42 @@ def write(files: tuple[Artifact, ...], directory: Path, *, replace: bool = False
     It appears whole or not at all. Raises LtrlError when the directory holds anything else and `replace` is not set.
     """
     directory = Path(os.path.abspath(directory))
-    if directory.exists() and _same(files, directory):
-        return read(directory), False
-    if directory.exists() and not replace:
+    is_there = directory.exists()
+    if is_there and (same := _same(files, directory)):
+        return same, False
+    if is_there and not replace:
         hint = "`--replace` overwrites it, `-o DIR` writes elsewhere"
         what = "a different bundle" if (directory / LOCK).exists() else "something else"
         raise fail(Code.BUNDLE_EXISTS, f"`{_shown(directory)}` holds {what}", hint=hint)
-    draft = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
     try:
-        draft.mkdir(parents=True)
-        for artifact in files:
-            path = draft / artifact.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(artifact.data)
-            if artifact.executable:
-                path.chmod(path.stat().st_mode | 0o111)
-        _swap(draft, directory)
+        return put(files, directory), True
     except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
         reason = (error.strerror or str(error)).lower()
         raise fail(
             Code.UNWRITABLE, f"cannot write `{_shown(directory)}`: {reason}", hint="`-o DIR` writes elsewhere"
         ) from None
+
+
+def put(files: Iterable[Artifact], directory: Path) -> Bundle:
+    """Writes a bundle, whole or not at all, in the place of what is there; raises OSError. The last file is the
+    manifest.
+    """
+    written = {file.path: file for file in files}
+    draft = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    try:
+        draft.mkdir(parents=True)
+        for file in written.values():
+            path = draft / file.path
+            if "/" in file.path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            mode = 0o777 if file.executable else 0o666
+            with open(path, "xb", opener=partial(os.open, mode=mode)) as out:
+                out.write(file.data)
+        _swap(draft, directory)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    return read(directory), True
+    return Bundle(directory, json.loads(written[LOCK].data), written)
 
 
 def write_sweep(
@@ -216,7 +229,8 @@ def read_sweep(path: Path) -> SweepBundle:
     path = Path(os.path.abspath(path))
     try:
         data = json.loads((path / SWEEP).read_bytes())
-        cells = tuple(read(path / cell["name"]) for cell in data["cells"])
+        known: dict[str, bytes] = {}
+        cells = tuple(_read(path / cell["name"], known) for cell in data["cells"])
         values = tuple(cell["values"] for cell in data["cells"])
         return SweepBundle(path, data["id"], data["at_once"], cells, values)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -225,10 +239,17 @@ def read_sweep(path: Path) -> SweepBundle:
 
 def read(path: Path) -> Bundle:
     """The bundle in a directory; raises LtrlError when it is none or when a file is not as it was compiled."""
+    return _read(path, {})
+
+
+def _read(path: Path, known: dict[str, bytes]) -> Bundle:
+    """`known` are contents by their hashes: bundles that are read together share what is the same in them."""
     path = Path(os.path.abspath(path))
     try:
-        lock = json.loads((path / LOCK).read_bytes())
-        found = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in lock["files"]}
+        manifest = _file(path, LOCK)
+        lock = json.loads(manifest.data)
+        files = {name: _file(path, name) for name in lock["files"]}
+        found = {name: hashlib.sha256(file.data).hexdigest() for name, file in files.items()}
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise fail(Code.NOT_A_BUNDLE, f"`{_shown(path)}` is not a bundle: it has no `{missing}`") from None
@@ -239,14 +260,22 @@ def read(path: Path) -> Bundle:
         listed = ", ".join(f"`{name}`" for name in changed)
         hint = "change the spec and compile again"
         raise fail(Code.NOT_A_BUNDLE, f"`{_shown(path)}` was edited after it was compiled: {listed}", hint=hint)
-    return Bundle(path, lock)
+    shared = {n: replace(f, content=known.setdefault(found[n], f.data)) for n, f in files.items()}
+    return Bundle(path, lock, {**shared, LOCK: manifest})
 
 
-def _same(files: tuple[Artifact, ...], directory: Path) -> bool:
+def _file(directory: Path, name: str) -> Artifact:
+    with (directory / name).open("rb") as file:
+        return Artifact(name, file.read(), bool(os.fstat(file.fileno()).st_mode & 0o100))
+
+
+def _same(files: tuple[Artifact, ...], directory: Path) -> Bundle | None:
+    """The bundle that is there already, if it is the one that these files are."""
     try:
-        return read(directory).read(LOCK) == files[-1].text
+        found = read(directory)
     except LtrlError:
-        return False
+        return None
+    return found if found.read(LOCK) == files[-1].text else None
 
 
 def _swap(draft: Path, directory: Path) -> None:

@@ -18,7 +18,7 @@ from ltrl.stages import run_id
 from ltrl.state import Attempt, Run, State
 from ltrl.walltime import OUT_OF_MEMORY, TIMED_OUT
 
-__all__ = ["cancel", "mark", "mark_of", "observe"]
+__all__ = ["LOCKED_AT_ONCE", "cancel", "mark", "mark_of", "observe"]
 
 ENDING_S = 15.0
 """How long a cancelled job is watched; Slurm kills what did not end by itself after its KillWait, 30 s by default."""

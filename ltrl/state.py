@@ -10,10 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,7 +23,8 @@ import platformdirs
 
 from ltrl import stages
 from ltrl.checkpoints import rollbacks
-from ltrl.errors import Code, LtrlError, fail
+from ltrl.disk import Writes, unwritable, write_json
+from ltrl.errors import Code, fail
 
 __all__ = [
     "Attempt",
@@ -211,12 +211,13 @@ def all_runs(run_dir: Path) -> list[Run]:
     return [read_run(path) for path in paths if is_run(path)]
 
 
-def create_run(run: Run) -> None:
-    """Makes a directory the one of a run."""
+def create_run(run: Run, *, writes: Writes | None = None) -> None:
+    """Makes a directory the one of a run, at the end of `writes` if there are any."""
     data = {
         f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("path", "id", "attempts", "rolled_back_to")
     }
-    write_json(run.path / "run.json", {"format": 1, **data})
+    with nullcontext(writes) if writes else Writes() as made:
+        made.json(run.path / "run.json", {"format": 1, **data})
 
 
 def read_run(path: Path) -> Run:
@@ -240,8 +241,10 @@ def read_run(path: Path) -> Run:
         raise fail(Code.UNKNOWN_RUN, f"`{path / 'run.json'}` is damaged: {error}") from None
 
 
-def add_attempt(run: Run, attempt: Attempt) -> Run:
-    """The run with a new attempt, recorded on disk; raises LtrlError, RUN_BUSY, when another took its number."""
+def add_attempt(run: Run, attempt: Attempt, *, writes: Writes | None = None) -> Run:
+    """The run with a new attempt, recorded on disk, at the end of `writes` if there are any; raises LtrlError,
+    RUN_BUSY, when another took its number.
+    """
     directory = run.attempt_dir(attempt.number)
     try:
         directory.parent.mkdir(exist_ok=True)
@@ -250,8 +253,9 @@ def add_attempt(run: Run, attempt: Attempt) -> Run:
         raise fail(Code.RUN_BUSY, f"attempt {attempt.number} of `{run.id}` was just made by someone else") from None
     except OSError as error:
         raise unwritable(error, directory) from None
-    write_json(directory / "attempt.json", asdict(attempt))
-    add_event(run, Event(attempt.created, attempt.number, attempt.state))
+    with nullcontext(writes) if writes else Writes() as made:
+        made.json(directory / "attempt.json", asdict(attempt))
+        add_event(run, Event(attempt.created, attempt.number, attempt.state), writes=made)
     return replace(run, attempts=(*run.attempts, attempt), rolled_back_to=None)
 
 
@@ -260,15 +264,16 @@ def next_number(run: Path) -> int:
     return max((number for number, _ in _attempt_dirs(run)), default=0) + 1
 
 
-def change_attempt(run: Run, number: int, **changes: Any) -> Run:
-    """The run with an attempt changed, on disk too."""
+def change_attempt(run: Run, number: int, *, writes: Writes | None = None, **changes: Any) -> Run:
+    """The run with an attempt changed, on disk too, at the end of `writes` if there are any."""
     attempts = {a.number: a for a in run.attempts}
     old = attempts[number]
     attempts[number] = changed = replace(old, **changes)
-    if changed != old:
-        write_json(run.attempt_dir(number) / "attempt.json", asdict(changed))
-    if changed.state != old.state:
-        add_event(run, Event(now(), number, changed.state, changed.reason or ""))
+    with nullcontext(writes) if writes else Writes() as made:
+        if changed != old:
+            made.json(run.attempt_dir(number) / "attempt.json", asdict(changed))
+        if changed.state != old.state:
+            add_event(run, Event(now(), number, changed.state, changed.reason or ""), writes=made)
     return replace(run, attempts=tuple(attempts.values()))
 
 
@@ -373,11 +378,6 @@ def _other_owner(path: Path) -> str | None:
             return f"`{pwd.getpwuid(owner).pw_name}`" if owner != os.geteuid() else None
         return f"the user {owner}"
     return None
-
-
-def unwritable(error: OSError, path: Path) -> LtrlError:
-    """The error for a path that the system does not let us write."""
-    return fail(Code.UNWRITABLE, f"cannot write `{path}`: {(error.strerror or str(error)).lower()}")
 
 
 def state_dir() -> Path:
@@ -500,40 +500,7 @@ def _continued(directory: Path, number: int, before: Attempt | None) -> Attempt 
     )
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Replaces a file: readers see the old or the new one, and the new one is on the disk."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("wb") as file:
-            file.write(json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise unwritable(error, path) from None
-
-
-def add_event(run: Run, event: Event) -> None:
-    """Appends to what happened to a run."""
-    path = run.path / "events.jsonl"
-    line = json.dumps(asdict(event), ensure_ascii=False).encode() + b"\n"
-    try:
-        with path.open("ab") as file:
-            # one write, so that lines of two processes do not mix; it begins anew after a line that a crash cut short
-            torn = file.tell() and path.read_bytes()[-1:] != b"\n"
-            file.write(b"\n" + line if torn else line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise unwritable(error, path) from None
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def add_event(run: Run, event: Event, *, writes: Writes | None = None) -> None:
+    """Appends to what happened to a run, at the end of `writes` if there are any."""
+    with nullcontext(writes) if writes else Writes() as made:
+        made.line(run.path / "events.jsonl", asdict(event))

@@ -8,7 +8,6 @@ A stage beside the training has a directory of its own in it, `stages/NAME`, tha
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from ltrl import bundle as bundles
 from ltrl import jobs, lineage, local, render, slurm, state, turns, walltime
 from ltrl.bundle import LOCK, Bundle
 from ltrl.checkpoints import newest_usable
+from ltrl.disk import Writes
 from ltrl.errors import Code, LtrlError, fail, raise_if_any
 from ltrl.lineage import Fork
 from ltrl.spec import Restarts
@@ -398,8 +398,18 @@ def attempt_of(asked: Request, *, mark: str | None = None) -> Attempt:
     )
 
 
-def prepare_run(bundle: Bundle, asked: Request, *, sweep: str | None = None, fork: Fork | None = None) -> Run:
-    """The run directory, and that of a stage in it, with everything that an attempt needs; returns the stage's."""
+def prepare_run(
+    bundle: Bundle,
+    asked: Request,
+    *,
+    sweep: str | None = None,
+    fork: Fork | None = None,
+    writes: Writes | None = None,
+) -> Run:
+    """The run directory, and that of a stage in it, with everything that an attempt needs; returns the stage's.
+
+    A new directory is the one of a run from the end of `writes` on, if there are any.
+    """
     run_dir = run_of(asked.run_dir)
     try:
         _copy(bundle, run_dir / "bundle")
@@ -414,9 +424,10 @@ def prepare_run(bundle: Bundle, asked: Request, *, sweep: str | None = None, for
                 (asked.run_dir / "bundle").symlink_to(Path("..", "..", "bundle", FOLDER, asked.stage))
     except OSError as error:
         raise state.unwritable(error, asked.run_dir) from None
+    made: dict[Path, Run] = {}
     for path, steps in {asked.run_dir: 0, run_dir: int(bundle.plan["steps"])}.items():
         if not state.is_run(path):
-            run = Run(
+            made[path] = Run(
                 path=path,
                 id=run_id(path),
                 name=bundle.name,
@@ -428,27 +439,18 @@ def prepare_run(bundle: Bundle, asked: Request, *, sweep: str | None = None, for
                 forked_from=asked.forked_from,
                 sweep=sweep,
             )
-            state.create_run(run)
-    return state.read_run(asked.run_dir)
+            state.create_run(made[path], writes=writes)
+    return made.get(asked.run_dir) or state.read_run(asked.run_dir)
 
 
 def _copy(bundle: Bundle, target: Path) -> None:
     """Puts the bundle into the run directory, whole or not at all; an equal one is left alone."""
     for left in target.parent.glob(".bundle.*"):  # by a submission that was killed
         shutil.rmtree(left, ignore_errors=True)
-    if (target / LOCK).is_file() and (target / LOCK).read_bytes() == (bundle.path / LOCK).read_bytes():
+    if (target / LOCK).is_file() and (target / LOCK).read_bytes() == bundle.files[LOCK].data:
         bundles.read(target)  # as it was compiled
         return
-    draft = target.with_name(f".bundle.{secrets.token_hex(4)}")
-    try:
-        shutil.copytree(bundle.path, draft)
-        if target.exists():
-            target.rename(draft.with_name(f"{draft.name}.old"))
-        draft.rename(target)
-    except (OSError, shutil.Error):
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    shutil.rmtree(draft.with_name(f"{draft.name}.old"), ignore_errors=True)
+    bundles.put(bundle.files.values(), target)
 
 
 def run_dir_of(bundle: Bundle, project: Path, *, fresh: bool = False) -> Path:

@@ -5,6 +5,7 @@ A forked submitter kills itself just before its n-th change of the disk or its n
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -14,15 +15,18 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
-from launching import make_bundle, stand_in
+from launching import make_bundle, make_sweep, stand_in
 
-from ltrl import jobs, mock, runs, state
+from ltrl import array, jobs, mock, runs, state
 from ltrl import submit as launcher
 from ltrl.errors import Code, LtrlError
 from ltrl.state import Index, State
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile", "sqlite3.connect", "subprocess.Popen")
 """Audit events of Python that stand for a change; also `open` for writing."""
+
+
+SLURM = {"executor": "slurm", "slurm": {"exclusive": False}}
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def slurm(tmp_path, monkeypatch):
 
 
 def make(project: Path, name: str = "trial"):
-    return make_bundle(project, stand_in(), cluster={"executor": "slurm", "slurm": {"exclusive": False}}, name=name)
+    return make_bundle(project, stand_in(), cluster=SLURM, name=name)
 
 
 def forked(act: Callable[[], object]) -> int:
@@ -118,6 +122,23 @@ def test_a_submission_killed_between_any_two_writes_loses_nothing_and_doubles_no
         assert list(run.path.glob(".bundle*")) == [], number
     assert number > 20  # so many changes there are
     assert len(submitted(slurm)) == len(mock.jobs(slurm.directory))
+
+
+def test_a_sweep_killed_between_two_writes_runs_each_cell_once(slurm, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "INTERRUPTED_S", 0.0)
+    for number in itertools.count(3, step=9):  # every change there is takes a minute
+        project = tmp_path / str(number)
+        cells = make_sweep(project, [stand_in()] * 2, cluster=SLURM)
+        before = {job.id for job in mock.jobs(slurm.directory)}
+        if not killed_at(number, lambda cells=cells, project=project: array.submit(cells, project=project)):
+            break
+        array.submit(cells, project=project)  # finds what was launched, or launches what was not begun
+        array.submit(cells, project=project, resume_failed=True)  # and what was begun and given up
+        found = runs.statuses(cell.run for cell in array.read(project / "runs" / cells.id).cells)
+        after = {job.id for job in mock.jobs(slurm.directory)} - before
+        assert len(after) == 2, number
+        assert {(row.state, row.job_id) for row in found} == {(State.PENDING, job) for job in after}, number
+    assert number > 50  # so many changes there are
 
 
 def test_ten_who_submit_the_same_start_one_job(slurm, tmp_path):

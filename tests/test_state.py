@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ltrl import state
+from ltrl.disk import Writes
 from ltrl.errors import Code, LtrlError
 from ltrl.state import Attempt, Event, Index, Run, State
 
@@ -120,6 +121,26 @@ def test_a_full_disk_is_said_and_spoils_nothing(tmp_path):
         assert [e.state for e in state.events(run.path)] == [State.SUBMITTING, State.RUNNING]
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_changes_of_many_runs_are_made_together_or_not_at_all(tmp_path):
+    made = [state.add_attempt(make_run(tmp_path / str(i)), ATTEMPT) for i in range(3)]
+    with Writes() as writes:
+        for run in made:
+            state.change_attempt(run, 1, state=State.RUNNING, writes=writes)
+        assert [state.read_run(run.path) for run in made] == made
+    assert [state.read_run(run.path).latest.state for run in made] == [State.RUNNING] * 3
+
+    def interrupted():
+        with Writes() as writes:
+            state.change_attempt(made[0], 1, state=State.FAILED, writes=writes)
+            (tmp_path / "gone").unlink()
+
+    with pytest.raises(FileNotFoundError):
+        interrupted()
+    assert state.read_run(made[0].path).latest.state is State.RUNNING
+    assert [[e.state for e in state.events(run.path)] for run in made] == [[State.SUBMITTING, State.RUNNING]] * 3
+    assert not list(tmp_path.rglob(".*.json.*"))
 
 
 @root_only
