@@ -238,7 +238,7 @@ def test_what_comes_twice_is_found_whatever_it_is(tmp_path: Path) -> None:
 
 
 def test_questions_of_an_evaluation_set_are_errors(tmp_path: Path) -> None:
-    train = lines(tmp_path / "train.jsonl", *map(record, range(1, 5)))
+    train = lines(tmp_path / "train.jsonl", *(record(n, documents=[]) for n in range(1, 5)))
     nearly = record(9, question="Who designed the museum number 3, which opened in 1903 beside gate 3 and hall?")
     held_out = lines(tmp_path / "eval.jsonl", record(2), nearly, record(8))
     report = checked(train, evaluation={"held-out": held_out}, looks=Looks(Counter(None), rubric=False))
@@ -257,6 +257,52 @@ def test_questions_of_an_evaluation_set_are_errors(tmp_path: Path) -> None:
     assert found(checked(train, evaluation={"val": train}, looks=Looks(Counter(None), rubric=False))) == [
         ("contaminated", 0, "", "this very file is the evaluation set `val`")
     ]
+
+
+def evidence(*texts: str, tier: str = "gold") -> list[dict[str, str]]:
+    return [{"id": f"d{i}", "title": "", "tier": tier, "text": text} for i, text in enumerate(texts)]
+
+
+def test_gold_documents_of_an_evaluation_set_are_found_behind_other_questions(tmp_path: Path) -> None:
+    page = " ".join(f"The building number {n} of its street was designed in the year {1800 + n}." for n in range(20))
+    nearly = page.replace("number 7", "number seven")
+    apart = "It has a garden with {n} fountains and a wall around it."
+    train = lines(
+        tmp_path / "train.jsonl",
+        record(1, documents=evidence(page, apart.format(n=1)), label="Baghdad, on the Tigris"),
+        record(2, documents=evidence(nearly, apart.format(n=2))),
+        record(3, documents=[*evidence(apart.format(n=3)), *evidence(page, tier="tier-1")]),
+        record(4, documents=evidence("Short.")),
+    )
+    held_out = lines(
+        tmp_path / "eval.jsonl",
+        record(11, documents=evidence(page), label="The Seine"),
+        record(
+            12, documents=[*evidence(page), *evidence(apart.format(n=3), tier="tier-2")], label="baghdad on the tigris"
+        ),
+        record(13, documents=evidence("Short.")),
+    )
+    report = checked(train, evaluation={"held-out": held_out}, looks=Looks(Counter(None), rubric=False))
+    shown = [one for one in found(report) if one[0] in ("same-evidence", "shared-gold")]
+    of = "in the evaluation set `held-out`"
+    assert shown == [
+        (
+            "same-evidence",
+            1,
+            "label",
+            f"the answer and 1 of its 2 gold documents are those of {held_out}:2, {of}, or nearly",
+        ),
+        (
+            "shared-gold",
+            2,
+            "metadata.documents",
+            f"1 of its 2 gold documents are gold {of} too, or nearly, the first in {held_out}:1",
+        ),
+    ]
+    assert (report.num_errors, report.evaluation_gold) == (0, {"held-out": 2})
+    unlisted = lines(tmp_path / "unlisted.jsonl", *(record(n, documents=[]) for n in (14, 15)))
+    report = checked(train, evaluation={"unlisted": unlisted}, looks=Looks(Counter(None), rubric=False))
+    assert (report.evaluation, report.evaluation_gold) == ({"unlisted": 2}, {"unlisted": 0})
 
 
 @settings(max_examples=200, deadline=None)

@@ -252,6 +252,21 @@ def test_stats_of_several_files_stand_side_by_side(tmp_path: Path, ltrl: Any) ->
     assert "tokens estimated at 4 characters each" in page.read_text()
 
 
+def test_parquet_is_shown_and_counted_as_json_lines_are(tmp_path: Path, ltrl: Any) -> None:
+    """Parquet gives all records the keys of each: an alias, a step or a tier of one is null in the others."""
+    json_reader, parquet = pytest.importorskip("pyarrow.json"), pytest.importorskip("pyarrow.parquet")
+    plain = sample("plain", passages=(), trajectory=None, provenance=None, aliases={})
+    other = sample("other", aliases={"MAXXI": ("the museum",)}, question="Where?", label="Rome")
+    path = lines(tmp_path / "d.jsonl", sample(), plain, other)
+    parquet.write_table(json_reader.read_json(path), tmp_path / "d.parquet")  # as the hub converts it
+    for words in (["show"], ["show", "museum"], ["show", "other"], ["check"]):
+        said = [ltrl(words[0], tmp_path / name, *words[1:], "--json") for name in ("d.jsonl", "d.parquet")]
+        assert said[0][1].replace("d.jsonl", "d.parquet") == said[1][1]
+        assert said[0][0] == said[1][0] == 0
+    one, two = stats(ltrl, tmp_path / "d.jsonl", tmp_path / "d.parquet")
+    assert {**one, "file": "", "bytes": 0} == {**two, "file": "", "bytes": 0}
+
+
 def test_an_empty_file_has_figures_too(tmp_path: Path, ltrl: Any) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")

@@ -6,12 +6,12 @@ Errors would stop a run or spoil what it measures; everything else is a doubt th
 from __future__ import annotations
 
 import collections
-from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ltrl import lint
+from ltrl.data.contamination import NEAR, Seen, shared
 from ltrl.data.facts import Facts, Looks
 from ltrl.data.near import near
 from ltrl.data.scan import scan
@@ -19,7 +19,7 @@ from ltrl.data.tokens import Counter
 from ltrl.errors import Code
 from ltrl.names import close_to
 
-__all__ = ["ERRORS", "KINDS", "NEAR", "Finding", "Report", "check", "unknown_kind"]
+__all__ = ["ERRORS", "KINDS", "Finding", "Report", "check", "unknown_kind"]
 
 KINDS: Mapping[str, str] = {
     **{kind: text for kind, text in lint.KINDS.items() if kind in lint.ERRORS},
@@ -28,9 +28,11 @@ KINDS: Mapping[str, str] = {
     "contaminated": "questions that an evaluation set asks too",
     "overlong": "prompts longer than the context",
     "near-contaminated": "questions nearly the same as one of an evaluation set",
+    "same-evidence": "answers whose gold documents an evaluation set has too",
     "gold-absent": "gold documents that the prompt does not have",
     "gold-cut": "gold documents whose end the prompt does not have",
     "not-compared": "evaluation sets that are not on this machine",
+    "shared-gold": "records with gold documents that an evaluation set has too",
     "no-gold": "records with documents, none of them gold",
     "unasked": "prompts without the question",
     "unbacked": "entities that no gold document names",
@@ -41,9 +43,6 @@ KINDS: Mapping[str, str] = {
 """Every kind of finding, what it counts, gravest first."""
 
 ERRORS: frozenset[str] = frozenset({*lint.ERRORS, "refused", "nothing-fits", "contaminated"})
-
-NEAR = 0.8
-"""Share of three-word shingles, of those of either question, that makes two questions nearly the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +85,8 @@ class Report:
     """Of the overlong, those that fit without some of their documents."""
     evaluation: dict[str, int] = field(default_factory=dict)
     """Records of each evaluation set that was compared with."""
+    evaluation_gold: dict[str, int] = field(default_factory=dict)
+    """Their gold documents; 0 where it lists none, and so none was compared."""
     _errors: list[Finding] = field(default_factory=list)
     _doubts: list[Finding] = field(default_factory=list)
 
@@ -123,19 +124,6 @@ class Report:
             kept.append(Finding(kind, str(file), line, path, message, hint, self.is_error(kind)))
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What of a file's records is compared with others: a kilobyte each."""
-
-    file: Path
-    number: int
-    question: bytes
-    shingles: array[int]
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.number}"
-
-
 def check(
     files: Sequence[Path],
     looks: Looks,
@@ -150,8 +138,9 @@ def check(
 
     Raises LtrlError where a file cannot be read on. `advance` is told of each record.
     """
+    looks = replace(looks, gold=bool(evaluation))
     report = Report(looks, limit, allowed)
-    seen: list[_Seen] = []
+    seen: list[Seen] = []
     prompts: dict[bytes, str] = {}
     questions: dict[bytes, str] = {}
     for path in files:
@@ -162,11 +151,10 @@ def check(
             _record(report, path, found)
             if not found.problems:
                 _repeated(report, path, found, ids, (prompts, questions))
-                seen.append(_seen(path, found))
+                seen.append(Seen.of(path, found))
         if report.num_usable > before[0] and report.num_trained == before[1] and looks.policy != "error":
             message = f"no prompt has at most {looks.longest:,} tokens, the shortest has {min(report.lengths):,}"
             report.add("nothing-fits", path, 0, message, hint="raise `model.context.prompt`")
-    exact = {one.question for one in seen}
     first = {one.question: one for one in reversed(seen)}
     unlike = [one for one in seen if first[one.question] is one]
     for place, other, share in near([one.shingles for one in unlike], threshold=NEAR):
@@ -182,14 +170,16 @@ def check(
             message = f"the evaluation set `{name}` is not here: nobody knows whether the data have its questions"
             report.add("not-compared", path, 0, message)
             continue
-        light = Looks(Counter(None), rubric=False)
+        light = Looks(Counter(None), rubric=False, gold=True)
         held_out = []
         for found in scan(path, light, jobs=jobs):
             advance(path, found)
             if not found.problems:
-                held_out.append(_seen(path, found))
+                held_out.append(Seen.of(path, found))
         report.evaluation[name] = len(held_out)
-        _contamination(report, name, seen, held_out, exact)
+        report.evaluation_gold[name] = sum(len(one.gold) for one in held_out)
+        for one in shared(seen, held_out, name):
+            report.add(one.kind, one.record.file, one.record.number, one.message, path=one.field)
     return report
 
 
@@ -254,23 +244,3 @@ def _repeated(
         report.add("same-prompt", path, found.number, f"the prompt is that of {same_prompt}", path=_PROMPT)
     elif same_question != here:
         report.add("same-question", path, found.number, f"the question is that of {same_question}", path=_QUESTION)
-
-
-def _contamination(
-    report: Report, name: str, seen: Sequence[_Seen], held_out: Sequence[_Seen], exact: Collection[bytes]
-) -> None:
-    """Questions that a training file shares with an evaluation set."""
-    asked = {one.question: one for one in reversed(held_out)}
-    for one in seen:
-        if one.question in asked:
-            message = f"the question is that of {asked[one.question]}, in the evaluation set `{name}`"
-            report.add("contaminated", one.file, one.number, message, path=_QUESTION)
-    others = [one for one in held_out if one.question not in exact]
-    own = [one for one in seen if one.question not in asked]
-    for place, other, share in near([o.shingles for o in own], among=[o.shingles for o in others], threshold=NEAR):
-        message = f"the question is {share:.0%} that of {others[other]}, in the evaluation set `{name}`"
-        report.add("near-contaminated", own[place].file, own[place].number, message, path=_QUESTION)
-
-
-def _seen(path: Path, found: Facts) -> _Seen:
-    return _Seen(path, found.number, found.question_digest, found.shingles)

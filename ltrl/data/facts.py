@@ -13,6 +13,7 @@ from ltrl.data.mapping import Fields
 from ltrl.data.overlong import shortened
 from ltrl.data.records import Entry, Problem, Unusable, sample
 from ltrl.data.tokens import Counter
+from ltrl.dataset.page import sketch
 from ltrl.lint import doubts
 from ltrl.samples import Passage, Sample
 from ltrl.scoring import is_findable, matcher, tokens
@@ -39,6 +40,8 @@ class Looks:
     """Whether the rubric is looked for in the prompt."""
     overlap: bool = False
     """Whether the documents that name an entity of the rubric are counted."""
+    gold: bool = False
+    """Whether gold documents are sketched, to be compared with those of others."""
     fields: Fields | None = None
     """Where records keep what; None: where LongTraceRL does."""
 
@@ -92,6 +95,9 @@ class Facts:
     question_digest: bytes = b""
     shingles: array[int] = field(default_factory=lambda: array("I"))
     """Hashes of the question's shingles, each once."""
+    answer_digest: bytes = b""
+    gold: tuple[array[int], ...] = ()
+    """Hashes of the sentences of each gold document; empty unless that was looked at."""
 
     def is_overlong(self, longest: int | None) -> bool:
         """Whether its prompt does not fit as it is."""
@@ -134,9 +140,20 @@ def _facts(entry: Entry, found: Sample, num_tokens: int, looks: Looks) -> Facts:
         num_hops=len(found.provenance.path) if found.provenance else None,
         strategy=found.provenance.strategy if found.provenance else "",
         prompt_digest=prompt.digest(),
-        question_digest=hashlib.blake2b("\0".join(words).encode(), digest_size=16).digest(),
+        question_digest=_digest(words),
         shingles=array("I", sorted(_shingles(words))),
+        answer_digest=_digest(tokens(found.label) or (found.label,)),
+        gold=_gold(found) if looks.gold else (),
     )
+
+
+def _digest(words: Sequence[str]) -> bytes:
+    return hashlib.blake2b("\0".join(words).encode(), digest_size=16).digest()
+
+
+def _gold(found: Sample) -> tuple[array[int], ...]:
+    """Sketches of the gold documents that have a sentence."""
+    return tuple(made for p in found.passages if p.tier == "gold" and (made := sketch(p.text)))
 
 
 def _shingles(words: Sequence[str]) -> set[int]:

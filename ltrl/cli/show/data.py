@@ -73,7 +73,9 @@ def report(found: Report, *, as_json: bool) -> None:
         }
         show.out(over + (f" (`overlong: {policy}`: {fates[policy]})" if found.num_overlong else ""))
     for name, count in found.evaluation.items():
-        show.out(f"compared with {count:,} records of `{show.printable(name)}`")
+        gold = found.evaluation_gold[name]
+        what = f"{gold:,} gold documents" if gold else "no documents, for it says of none that it is gold"
+        show.out(f"compared with {count:,} questions of `{show.printable(name)}`, and {what}")
     used = f", {found.num_trained:,} would be trained on" if longest is not None else ""
     bad = f"{found.num_errors:,} errors, {total - found.num_errors:,} warnings" if total else "nothing wrong"
     show.out(f"{found.num_records:,} records{used}: {bad}")
@@ -164,5 +166,6 @@ def _report_json(found: Report) -> None:
             },
             "would_be_trained_on": found.num_trained if found.looks.longest is not None else None,
             "evaluation": found.evaluation,
+            "evaluation_gold": found.evaluation_gold,
         }
     )
