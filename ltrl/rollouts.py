@@ -24,7 +24,7 @@ from ltrl.errors import Code, LtrlError, Position, Source, fail, unreadable
 from ltrl.samples import Sample
 from ltrl.scoring import Status
 
-__all__ = ["Group", "Rollout", "Samples", "groups", "read", "size"]
+__all__ = ["Group", "Rollout", "Samples", "groups", "read", "size", "texts"]
 
 _TAIL = 128
 """Characters at the end of a prompt that tell samples apart nearly always; the rest is compared by hash."""
@@ -114,6 +114,33 @@ def read(path: Path) -> Iterator[Rollout]:
         raise LtrlError(unreadable(error, f"the rollouts `{path}`")) from None
 
 
+def texts(record: dict[str, Any]) -> tuple[str, str | None] | None:
+    """The prompt, its last message where it has several, and the response; None for no record of a response."""
+    match record:
+        case {"response": str(text)}:
+            asked = record.get("prompt", "")
+            return (asked, text) if isinstance(asked, str) else None
+        case {"content": [[*messages]] | [*messages]} if messages:  # NeMo-RL writes batches of one
+            content = messages
+        case _:
+            return None
+    if all(isinstance(message, str) for message in content):
+        return content[0], content[1] if len(content) > 1 else None  # what the environment said comes after
+    prompt: str = ""
+    response: str | None = None
+    for message in content:
+        match message:
+            case {"role": "assistant", "content": str(text)}:
+                response = text
+            case {"role": "user", "content": str(text)} if response is None:
+                prompt = text
+            case {"role": str(), "content": str()}:
+                pass
+            case _:
+                return None
+    return prompt, response
+
+
 def size(path: Path) -> int:
     """Bytes of a file of rollouts; raises LtrlError where there is none."""
     try:
@@ -178,7 +205,7 @@ def _rollout(path: Path, number: int, line: bytes, end: int) -> Rollout:
         raise bad(f"this is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise bad("a record is a JSON object")
-    found = _texts(record)
+    found = texts(record)
     if found is None:
         raise bad("the record has no messages in `content`, and no `response`")
     status = record.get("status")
@@ -191,33 +218,6 @@ def _rollout(path: Path, number: int, line: bytes, end: int) -> Rollout:
 
 def _position(file: str, line: int, text: str) -> Position:
     return Position(Source(file, "\n" * (line - 1) + text), line, 1, len(text))
-
-
-def _texts(record: dict[str, Any]) -> tuple[str, str | None] | None:
-    """The prompt, its last message where it has several, and the response; None for no record of a response."""
-    match record:
-        case {"response": str(text)}:
-            asked = record.get("prompt", "")
-            return (asked, text) if isinstance(asked, str) else None
-        case {"content": [[*messages]] | [*messages]} if messages:  # NeMo-RL writes batches of one
-            content = messages
-        case _:
-            return None
-    if all(isinstance(message, str) for message in content):
-        return content[0], content[1] if len(content) > 1 else None  # what the environment said comes after
-    prompt: str = ""
-    response: str | None = None
-    for message in content:
-        match message:
-            case {"role": "assistant", "content": str(text)}:
-                response = text
-            case {"role": "user", "content": str(text)} if response is None:
-                prompt = text
-            case {"role": str(), "content": str()}:
-                pass
-            case _:
-                return None
-    return prompt, response
 
 
 def _digest(text: str) -> bytes:

@@ -211,6 +211,31 @@ def test_responses_of_steps_that_a_resume_went_back_over_are_not_shown(tmp_path:
     assert max(one.step for one in told.excerpts) == 21
 
 
+def test_responses_of_a_driver_without_ltrl_come_from_nemo_rls_own_files(tmp_path: Path) -> None:
+    path = make_run(tmp_path, "plain")
+    (path / "logs/exp_001/excerpts.jsonl").unlink()
+    long = f"{'x' * 2_000} Who knows Ada?"
+    for step in (29, 30, 31):
+        rows = [{"content": [[long, f"answer {i}", "ok"]], "rewards": [i / 4], "token_ids": [[1]]} for i in range(4)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (path / f"logs/exp_001/train_data_step{step}.jsonl").write_text(f"garbage\n{text}{text[:50]}")  # torn
+    said = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": HOSTILE}]
+    for step, reward in ((0, 0.0), (30, 1.0)):
+        row = {"content": [said], "rewards": [reward], "idx": 0}
+        (path / f"logs/exp_001/val_data_step{step}.jsonl").write_text(json.dumps(row) + "\n")
+    later = path / "logs/exp_002"  # resumed at step 30
+    later.mkdir()
+    (later / "metrics.jsonl").write_text(json.dumps({"step": 31, "train/reward": 0.5}) + "\n")
+    told = story(state.read_run(path))
+    found = [(one.split, one.step, one.response, one.reward) for one in told.excerpts]
+    train = [("train", step, f"answer {i}", i / 4) for step in (29, 30) for i in (0, 3)]
+    assert found == [*train, ("validation", 0, HOSTILE, 0.0), ("validation", 30, HOSTILE, 1.0)]
+    assert told.excerpts[0].question == f"… {long[-600:]}"
+    assert {one.sample for one in told.excerpts if one.split == "validation"} == {told.excerpts[-1].sample}
+    shown = page_data([told])["samples"]
+    assert [one["response"] for one in shown if one["split"] == "train"] == [row[2] for row in train]
+
+
 def test_a_page_without_measurements_bundle_or_responses_is_still_one(tmp_path: Path) -> None:
     path = make_run(tmp_path, "one")
     shutil.rmtree(path / "logs")

@@ -14,6 +14,7 @@ from ltrl.bundle import Bundle
 from ltrl.errors import LtrlError
 from ltrl.excerpts import Excerpt
 from ltrl.metrics import Metrics, Reader
+from ltrl.report.dumps import dumped
 from ltrl.state import Event, Run
 
 __all__ = ["Story", "Values", "chosen", "story"]
@@ -134,6 +135,7 @@ def _values(found: Bundle) -> Iterator[tuple[str, str, str]]:
 
 def _excerpts(reader: Reader) -> Iterator[Excerpt]:
     for start in sorted(reader.metrics.starts.values(), key=lambda start: start.number):
-        for one in excerpts.read(start.path / excerpts.NAME):
+        kept = start.path / excerpts.NAME
+        for one in excerpts.read(kept) if kept.is_file() else dumped(start.path):
             if not reader.is_lost(start, one.step):
                 yield one
