@@ -146,8 +146,10 @@ class Endpoint:
                     content += chunk
                     if len(content) > _LONGEST_REPLY_BYTES:
                         raise Unanswered(f"a reply longer than {_LONGEST_REPLY_BYTES} bytes")
-        except (self._httpx.TransportError, self._httpx.DecodingError) as error:
+        except self._httpx.TransportError as error:
             raise _Transient(f"no connection: {error or type(error).__name__}") from error
+        except self._httpx.DecodingError as error:
+            raise _Transient(f"a reply that cannot be unpacked: {error}") from error
         except RuntimeError as error:  # httpx's word for a client that was closed meanwhile
             if not self._closing.is_set():
                 raise
@@ -174,7 +176,7 @@ def _reply(content: bytearray) -> Completion:
         choice = reply["choices"][0]
         message = choice["message"]
         text = message["content"]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _Transient(f"a reply that is not JSON: {_excerpt(content)}") from error
     except (KeyError, IndexError, TypeError) as error:
         raise _Transient(f"a reply without `choices[0].message.content`: {_excerpt(content)}") from error
@@ -212,5 +214,6 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _excerpt(content: bytearray) -> str:
-    text = " ".join(content[:2000].decode("utf-8", "replace").split())
+    said = content[:2000].decode("utf-8", "replace")
+    text = " ".join("".join(c if c.isprintable() else " " for c in said).split())  # it may be shown on a terminal
     return (text if len(text) <= 200 else text[:197] + "...") or "(empty)"

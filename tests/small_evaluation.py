@@ -62,3 +62,11 @@ def spec(tmp_path: Path, url: str, **changes: Any) -> Path:
 def evaluated(path: Path, out: Path) -> list[Sample]:
     measure(measurement(path), out)
     return list(read(out))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may wait for its parent."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False

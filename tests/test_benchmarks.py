@@ -297,7 +297,7 @@ def test_a_json_list_is_read_item_by_item_and_its_end_is_missed(tmp_path: Path) 
     path = Path(longbench_v2(tmp_path, *["short"] * 30)) / "data.json"
     assert len(list(benchmark("longbench-v2", path=str(path)))) == 30
     path.write_text(path.read_text()[:-40])
-    with pytest.raises(LtrlError, match=r"is not JSON: it ends inside item 30"):
+    with pytest.raises(LtrlError, match=r"is not JSON: item 30 is no JSON, or the file ends in it"):
         list(benchmark("longbench-v2", path=str(path)))
 
 
@@ -417,7 +417,11 @@ def test_samples_of_the_training_are_judged_or_measured_by_their_evidence() -> N
     ("name", "text", "message"),
     [
         ("data.txt", "x", r"`.*data\.txt` is none of `\.json`, `\.jsonl`, `\.csv`, `\.tsv`, `\.parquet`"),
-        ("data.jsonl", "{", r"`.*data\.jsonl` is not JSONL: Expecting"),
+        ("data.jsonl", '{"length": "none"}', r"record 1 of `.*` has `none` as its `length`, which is none of short,"),
+        ("data.jsonl", "\n{", r"`.*data\.jsonl` is not JSONL: record 2: Expecting"),
+        ("data.jsonl", "[" * 100000, r"`.*data\.jsonl` is not JSONL: record 1: maximum recursion depth"),
+        ("data.json", "[" * 100000, r"`.*data\.json` is not JSON: item 1: maximum recursion depth"),
+        ("data.tsv", "length\nshort\tlong\n", r"record 1 of `.*data\.tsv` has more fields than its head"),
         ("data.jsonl", "[1]\n", r"record 1 of `.*data\.jsonl` is no object"),
         ("data.jsonl", '{"_id": "1"}\n', r"record 1 of `.*` has no `length`"),
         ("data.jsonl", '{"_id": "1", "length": 3}\n', r"record 1 of `.*` has a `length` that is no text"),
@@ -430,6 +434,37 @@ def test_files_that_cannot_be_used_are_told(tmp_path: Path, name: str, text: str
         (tmp_path / name).write_text(text)
     with pytest.raises(LtrlError, match=message):
         list(benchmark("longbench-v2", path=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "longbench-v2",
+            {"answer": "b"},
+            "record 2 of `data.jsonl` has `b` as its `answer`, which is none of A, B,",
+        ),
+        ("longreason", {"answer": "Paris"}, "record 2 of `8k.jsonl` has `PARIS` as its `answer`, which is none of A,"),
+        ("mrcr", {"prompt": "[]"}, "record 2 of `data.jsonl` has a `prompt` without a message"),
+        ("mrcr", {"prompt": "{}"}, "record 2 of `data.jsonl` has a `prompt` without a message"),
+        ("mrcr", {"n_needles": "2"}, "record 2 of `data.jsonl` has no number as its `n_needles`"),
+    ],
+)
+def test_a_record_that_nobody_could_answer_is_told(
+    tmp_path: Path, name: str, changes: dict[str, str], message: str
+) -> None:
+    """Left in, it would be wrong whatever a model says, or left out without a word."""
+    prompt = json.dumps([{"role": "user", "content": "x"}])
+    record = dict.fromkeys(("_id", "domain", "difficulty", "question", "context", "random_string_to_prepend"), "x")
+    record |= {f"choice_{letter}": "x" for letter in "ABCD"}
+    record |= {"length": "short", "answer": "A", "prompt": prompt, "n_needles": 2}
+    file = tmp_path / ("8k.jsonl" if name == "longreason" else "data.jsonl")
+    file.write_text(f"{json.dumps(record)}\n{json.dumps(record | changes)}\n")
+    options = {"lengths": ["8k"], "path": str(tmp_path)} if name == "longreason" else {"path": str(tmp_path)}
+    with pytest.raises(LtrlError) as caught:
+        list(benchmark(name, **options))
+    assert caught.value.diagnostics[0].message.replace(f"{tmp_path}/", "").startswith(message)
+    assert caught.value.diagnostics[0].position is not None
 
 
 def test_a_directory_without_the_files_is_told(tmp_path: Path) -> None:

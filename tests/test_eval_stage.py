@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from launching import SPECS, until
 from model_server import small_model
+from small_evaluation import is_alive
 from test_render_scripts import SHELLCHECK
 
 from ltrl import compile, render
@@ -147,13 +148,6 @@ def a_run(tmp_path: Path, *, with_weights: bool = True) -> tuple[Path, dict[str,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     return run, told
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
 
 
 @pytest.mark.training

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from loopback_judge import Answer, free_port, loopback_judge
-from small_evaluation import LTRL, NUMBER, completion, evaluated, found_in, knows, spec
+from small_evaluation import LTRL, NUMBER, completion, evaluated, found_in, is_alive, knows, spec
 
 from ltrl.errors import LtrlError
 from ltrl.evaluation.asking import Prompt, Target
@@ -310,6 +311,28 @@ def test_two_processes_do_not_share_results(tmp_path: Path) -> None:
         f"error[LTRL041]: another process is at work on `{tmp_path / 'out'}`\n"
         "hint: wait for it, or write elsewhere: `-o DIR`\n"
     )
+
+
+def test_a_second_interrupt_ends_a_server_that_does_not_listen(tmp_path: Path) -> None:
+    program, pids = tmp_path / "vllm", tmp_path / "pids"
+    program.write_text(
+        f"#!/bin/bash\ntrap '' TERM\nsleep 600 &\necho $$ $! >{pids}.draft\nmv {pids}.draft {pids}\nwait\n"
+    )
+    program.chmod(0o755)
+    data = yaml.safe_load(spec(tmp_path, "http://unused").read_text())
+    del data["endpoint"]
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump(data | {"serve": {"program": [str(program)]}}))
+    argv = [sys.executable, "-c", LTRL, "eval", str(tmp_path / "eval.yaml"), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not pids.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    started = time.monotonic()
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert time.monotonic() < started + 20  # it has 30 seconds to end by itself
+    assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
 
 
 def test_the_command_prints_figures_with_their_intervals(tmp_path: Path) -> None:

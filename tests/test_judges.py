@@ -217,6 +217,8 @@ def test_a_reply_cut_off_is_tried_again() -> None:
     ("body", "reason"),
     [
         ('{"choices": [{"mess', 'a reply that is not JSON: {"choices": [{"mess'),
+        ("[" * 100000, "a reply that is not JSON: ["),
+        ("a \x1b[31mred\x00 word", "a reply that is not JSON: a [31mred word"),
         ("[]", "a reply without `choices[0].message.content`: []"),
         ('{"choices": []}', 'a reply without `choices[0].message.content`: {"choices": []}'),
         ('{"choices": [{"message": {"content": 1}}]}', "a reply whose content is not text: "),

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from ltrl.backend import BenchmarkSection, JudgeChoice, create
 from ltrl.benchmark import Answered, Outcome, Question, asked_of
 from ltrl.errors import Code, Position, fail
-from ltrl_backends.benchmarks.records import Record, from_hub, local, read, text
+from ltrl_backends.benchmarks.records import Record, bad, from_hub, local, read, text
 
 __all__ = ["FRAMES"]
 
@@ -88,10 +88,11 @@ def _links(position: Position, row: Record) -> list[str]:
     """The links of a question: `wiki_links` is a list as Python writes one."""
     try:
         found = ast.literal_eval(text(position, row, "wiki_links"))
-        return [str(link) for link in found]
-    except (ValueError, SyntaxError, TypeError) as error:
-        message = f"record {position.line} of `{position.source.name}` has `wiki_links` that are no list"
-        raise fail(Code.BAD_DATA, message, position) from error
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        found = None
+    if not isinstance(found, list) or not found:
+        raise bad(position, "has `wiki_links` that are no list of links")
+    return [str(link) for link in found]
 
 
 def _key(link: str) -> str:

@@ -16,12 +16,13 @@ from pydantic import Field
 from ltrl.backend import BenchmarkSection
 from ltrl.benchmark import Answered, Outcome, Question, each
 from ltrl.errors import Position
-from ltrl_backends.benchmarks.records import Record, from_hub, local, read, text
+from ltrl_backends.benchmarks.records import Record, from_hub, local, one_of, read, text
 
 __all__ = ["LongBenchV2", "extract"]
 
 REPOSITORY = "zai-org/LongBench-v2"
-CHOICES = "ABCD"
+CHOICES = tuple("ABCD")
+LENGTHS = ("short", "medium", "long")
 _ANSWERS = (re.compile(r"The correct answer is \(([A-D])\)"), re.compile(r"The correct answer is ([A-D])"))
 
 
@@ -54,12 +55,12 @@ class LongBenchV2:
         options = self._options
         root = local(options.path) if options.path else from_hub(REPOSITORY, ("data.json",), revision=options.revision)
         for position, row in read(root, ("data.json", "*.jsonl", "*.parquet")):
-            length = text(position, row, "length")
+            length = one_of(position, row, "length", LENGTHS)
             if length in options.lengths:
                 yield Question(
                     id=text(position, row, "_id"),
                     messages=(("user", prompt(position, row)),),
-                    label=text(position, row, "answer"),
+                    label=one_of(position, row, "answer", CHOICES),
                     text=text(position, row, "question"),
                     splits={
                         "length": length,

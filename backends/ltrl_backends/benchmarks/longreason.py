@@ -15,11 +15,12 @@ from pydantic import Field
 
 from ltrl.backend import BenchmarkSection
 from ltrl.benchmark import Answered, Outcome, Question, each
-from ltrl_backends.benchmarks.records import from_hub, local, read, text
+from ltrl_backends.benchmarks.records import bad, from_hub, local, read, text
 
 __all__ = ["LongReason", "extract"]
 
 REPOSITORY = "lz1bytedance/LongReason"
+LETTERS = tuple("ABCDEFGH")
 _LETTER = r"[\s*_\"'(\[{]*\\?(?:boxed|text)?[\s*({]*([A-H])\b"
 _BOXED = r"\\boxed\{\s*(?:\\text\{)?\(?([A-H])\b"
 _DECLARED = re.compile(rf"(?i:answer|choice|option)(?i:\s+is)?\s*[:=]?{_LETTER}|{_BOXED}")
@@ -58,10 +59,13 @@ class LongReason:
             names = (f"data/{length}-*.parquet", f"{length}-*.parquet", f"{length}.parquet", f"{length}.jsonl")
             for position, row in read(root, names):
                 number = str(row.get("example_idx", position.line - 1))
+                label = text(position, row, "answer").strip().upper()
+                if label not in LETTERS:
+                    raise bad(position, f"has `{label[:40]}` as its `answer`, which is none of {', '.join(LETTERS)}")
                 yield Question(
                     id=f"{length}-{number}",
                     messages=(("user", text(position, row, "prompt")),),
-                    label=text(position, row, "answer").strip().upper(),
+                    label=label,
                     text=text(position, row, "question"),
                     splits={"length": length},
                     cluster=number,  # the same question at another length is no independent one

@@ -19,8 +19,8 @@ from pydantic import Field
 
 from ltrl.backend import BenchmarkSection
 from ltrl.benchmark import Answered, Outcome, Question, each
-from ltrl.errors import Code, Position, fail
-from ltrl_backends.benchmarks.records import Record, from_hub, local, read, text
+from ltrl.errors import Position
+from ltrl_backends.benchmarks.records import Record, bad, from_hub, local, read, text
 
 __all__ = ["MRCR", "bin_of", "ratio"]
 
@@ -60,6 +60,8 @@ class MRCR:
         count, mark = _counter()
         for position, row in read(root, patterns):
             num_needles = row.get("n_needles")
+            if not isinstance(num_needles, int):
+                raise bad(position, "has no number as its `n_needles`")
             if num_needles not in options.needles:
                 continue
             messages, answer = _messages(position, row), text(position, row, "answer")
@@ -107,11 +109,12 @@ def _outcome(question: Question, answer: str) -> Outcome:
 
 def _messages(position: Position, row: Record) -> tuple[tuple[str, str], ...]:
     try:
-        found = json.loads(text(position, row, "prompt"))
-        return tuple((str(m["role"]), str(m["content"])) for m in found)
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"record {position.line} of `{position.source.name}` has a `prompt` that is no list of messages"
-        raise fail(Code.BAD_DATA, message, position) from error
+        found = tuple((str(m["role"]), str(m["content"])) for m in json.loads(text(position, row, "prompt")))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise bad(position, "has a `prompt` that is no list of messages") from error
+    if not found:
+        raise bad(position, "has a `prompt` without a message")
+    return found
 
 
 @cache

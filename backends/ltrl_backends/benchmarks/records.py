@@ -6,13 +6,13 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ltrl.errors import Code, LtrlError, Position, Source, fail, unreadable
 
-__all__ = ["Record", "from_hub", "local", "read", "text"]
+__all__ = ["Record", "bad", "from_hub", "local", "one_of", "read", "text"]
 
 Record = Mapping[str, Any]
 
@@ -68,6 +68,8 @@ def read(path: Path, patterns: Iterable[str] = ()) -> Iterator[tuple[Position, R
                 position = Position(Source(str(file), "\n" * number), number, 1)
                 if not isinstance(record, dict):
                     raise fail(Code.BAD_DATA, f"record {number} of `{file}` is no object", position)
+                if None in record:  # what the csv module does with them
+                    raise fail(Code.BAD_DATA, f"record {number} of `{file}` has more fields than its head", position)
                 yield position, record
         except OSError as error:
             raise LtrlError(unreadable(error, f"the benchmark's data `{file}`")) from None
@@ -82,14 +84,32 @@ def text(position: Position, record: Record, name: str) -> str:
         return value
     said = f"has no `{name}`" if value is None else f"has a `{name}` that is no text"
     hint = f"its fields: {', '.join(f'`{key}`' for key in record)}"
-    raise fail(Code.BAD_DATA, f"record {position.line} of `{position.source.name}` {said}", position, hint=hint)
+    raise bad(position, said, hint=hint)
+
+
+def one_of(position: Position, record: Record, name: str, known: Sequence[str]) -> str:
+    """A field that must be one of some texts; raises BAD_DATA."""
+    value = text(position, record, name)
+    if value not in known:
+        shown = value if len(value) <= 40 else value[:37] + "..."
+        raise bad(position, f"has `{shown}` as its `{name}`, which is none of {', '.join(known)}")
+    return value
+
+
+def bad(position: Position, said: str, *, hint: str | None = None) -> LtrlError:
+    """The error BAD_DATA for a record, which says where it stands."""
+    return fail(Code.BAD_DATA, f"record {position.line} of `{position.source.name}` {said}", position, hint=hint)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield number, json.loads(line)
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"record {number}: {error}") from None
+                yield number, record
 
 
 def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
@@ -107,12 +127,14 @@ def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 item, end = decoder.raw_decode(rest)
                 is_cut = end == len(rest)  # a number may go on behind the block
+            except RecursionError as error:
+                raise ValueError(f"item {number + 1}: {error}") from None
             except ValueError:
                 is_cut = True
             if is_cut:
                 more = file.read(max(_BLOCK, len(rest)))
                 if not more:
-                    raise ValueError(f"it ends inside item {number + 1}")
+                    raise ValueError(f"item {number + 1} is no JSON, or the file ends in it")
                 rest += more
                 continue
             number += 1
