@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,27 @@ def test_same_bytes_on_any_number_of_workers(small: Path, tmp_path: Path, monkey
         again = built(spec, monkeypatch, workers=workers)
         assert again.is_new
         assert contents(again.path) == first
+
+
+def test_card_shows_its_figures_as_plots(small: Path) -> None:
+    folder = small.parent.parent / "data/small"
+    card = json.loads((folder / "card.json").read_text())
+    assert "![lengths, tiers, overlap](card.svg)" in (folder / "card.md").read_text()
+    drawn = [e.text for e in ElementTree.parse(folder / "card.svg").iter("{http://www.w3.org/2000/svg}text")]
+    figures, named = card["figures"], card["figures"]["distractors_naming_an_entity_percent"]
+    assert sum(count for _, count in figures["prompts_by_tokens"]) == 12
+    assert drawn[:1] == ["prompts by tokens"]
+    expected: list[Any] = [cell for bar in figures["prompts_by_tokens"] for cell in bar]
+    expected += ["documents of a prompt, mean"]
+    expected += [
+        cell for tier, found in figures["documents"].items() for cell in (tier.replace("-", " "), found["mean"])
+    ]
+    expected += ["documents that name an entity of the rubric, %", "all, traj-tiered", named["all"]]
+    expected += ["the paper's", 50.03, "tier 1", named["tier-1"], "the paper's", 63.23, "tier 2", named["tier-2"]]
+    expected += ["questions by right attempts"]
+    right = card["stages"]["trajectories"]["questions_by_right_attempts"]
+    expected += [cell for bar in right.items() for cell in bar]
+    assert drawn[1:] == [cell if isinstance(cell, str) else f"{cell:,}" for cell in expected]
 
 
 def test_another_seed_makes_other_records(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from ltrl import __version__
 from ltrl.backend import Grade, Model, backends, create, named
 from ltrl.dataset.assemble import Assembler
-from ltrl.dataset.card import Figures, card_markdown
+from ltrl.dataset.card import PLOTS, Figures, card_markdown
 from ltrl.dataset.chat import ChatOptions
 from ltrl.dataset.closed_book import ClosedBook, right_answers
 from ltrl.dataset.corpus import Corpus
@@ -29,6 +29,7 @@ from ltrl.dataset.kinds import Rejected
 from ltrl.dataset.lengths import Lengths
 from ltrl.dataset.model import Dataset
 from ltrl.dataset.page import Page
+from ltrl.dataset.plots import card_svg
 from ltrl.dataset.progress import Progress
 from ltrl.dataset.question import Duplicates, Question, accept, given
 from ltrl.dataset.search import Attempt, attempt_number, candidate_and_place, outside
@@ -304,6 +305,7 @@ class _Build:
             "spec": d.model_dump(mode="json", exclude={"output"}),
             "files": files,
         }
+        write(self.folder / PLOTS, card_svg(card))
         write(self.folder / "card.md", card_markdown(card))
         write(self.folder / CARD, _json(card) + "\n")
         return card

@@ -12,7 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Figures", "card_markdown", "overlap"]
+from ltrl.dataset.plots import bins
+
+__all__ = ["PLOTS", "Figures", "card_markdown", "overlap"]
+
+PLOTS = "card.svg"
+"""The file beside the card that has its plots."""
 
 TIERS = ("gold", "tier-1", "tier-2")
 
@@ -38,6 +43,7 @@ class Figures:
         return {
             "records": len(self.lengths),
             "tokens": _spread(self.lengths),
+            "prompts_by_tokens": bins(self.lengths),
             "documents": {tier: _spread([one.get(tier, 0) for one in self.documents]) for tier in TIERS},
             "distractors_naming_an_entity_percent": {
                 "all": overlap(self.documents, self.named, TIERS[1:]),
@@ -74,6 +80,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
             f"{corpus['num_pages']} pages, {corpus['num_links']} links, {corpus['num_links_to_nowhere']} to nowhere, "
             f"{corpus['num_skipped']} pages skipped; licence of the texts: {card['licence']}."
         ),
+        "",
+        f"![lengths, tiers, overlap]({PLOTS})",
         "",
         "| | fewest | median | mean | most |",
         "|---|---|---|---|---|",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltrl.cli import show
+from ltrl.dataset.plots import bins
 
 if TYPE_CHECKING:
     from ltrl.data.check import Report
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
     from ltrl.data.hub import Fetched
     from ltrl.data.tokens import Counter
 
-__all__ = ["bins", "fetched", "histogram", "reading", "report", "said"]
+__all__ = ["fetched", "histogram", "reading", "report", "said"]
 
-BINS = 12
 WIDTH = 40
 """Cells of the longest bar."""
 
@@ -113,33 +113,8 @@ def histogram(values: Sequence[int], *, limit: int | None = None) -> str:
     )
 
 
-def bins(values: Sequence[int]) -> list[tuple[str, int]]:
-    """(bounds, how many values lie between them), about a dozen of them, with round bounds."""
-    if not values:
-        return []
-    low, high = min(values), max(values)
-    width = _round(max(1, high - low) / BINS)
-    counts = [0] * (high // width - low // width + 1)
-    for value in values:
-        counts[value // width - low // width] += 1
-    first = low // width * width
-    if width == 1:
-        return [(f"{first + i:,}", count) for i, count in enumerate(counts)]
-    return [(f"{first + i * width:,} to {first + (i + 1) * width:,}", count) for i, count in enumerate(counts)]
-
-
 def _cells(count: int, most: int) -> int:
     return max(1, round(WIDTH * count / most)) if count else 0
-
-
-def _round(value: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, …"""
-    size = 1
-    while True:
-        for step in (1, 2, 5):
-            if size * step >= value:
-                return size * step
-        size *= 10
 
 
 def _report_json(found: Report) -> None:

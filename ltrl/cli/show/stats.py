@@ -7,8 +7,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ltrl.cli import show
-from ltrl.cli.show.data import bins, histogram, said
+from ltrl.cli.show.data import histogram, said
 from ltrl.cli.show.page import page, rows
+from ltrl.dataset.plots import bins
 
 if TYPE_CHECKING:
     from ltrl.data.stats import Stats
