@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback_judge import Answer, free_port, loopback_judge
-from reward_server import reward_server
+from reward_server import RewardServerProcess, reward_server
 from test_server import EXACT, NO, YES, held, judged, until
 
 from ltrl.backend import RewardServer, create, load
@@ -25,6 +25,7 @@ from ltrl.client import RewardClient
 from ltrl.errors import Code, LtrlError
 from ltrl.scoring import Hit, Response, Score, ScoreRequest, Verdict
 from ltrl.served import connect, hosted
+from ltrl.service import FILE, publish
 from ltrl.wire import ScoreBatch, Scored
 
 
@@ -262,6 +263,28 @@ def test_a_run_without_the_servers_token_is_told_before_it_trains(tmp_path: Path
             [said] = caught.value.diagnostics
             message = f"the reward server at `{server.url}` takes no requests without its token"
             assert (said.code, said.message) == (Code.SERVER_DOWN, message)
+
+
+def test_a_batch_goes_on_at_another_place_when_the_job_of_its_server_moves_there(tmp_path: Path) -> None:
+    def published(server: RewardServerProcess, secret: str) -> None:
+        (tmp_path / secret).write_text(secret)
+        publish(tmp_path, server.url, token=f"${{file:{tmp_path / secret}}}")
+
+    with loopback_judge() as judge, held(judge) as go, ThreadPoolExecutor(1) as pool:
+        written = judged(judge, concurrency=64)
+        with reward_server(tmp_path, written, environment={"LTRL_REWARD_TOKEN": "first"}) as server:
+            published(server, "first")
+            served = connect(section(written, server={"address": str(tmp_path / FILE), "patience_seconds": 60}))
+            scoring = pool.submit(served.score, questions(20))
+            until(lambda: len(judge.requests) == 20)
+            server.process.kill()  # its node is lost, and Slurm starts the job again elsewhere
+            server.wait()
+        (tmp_path / FILE).unlink()
+        go.set()
+        with reward_server(tmp_path, written, environment={"LTRL_REWARD_TOKEN": "second"}) as server:
+            published(server, "second")
+            assert [score.outcome for score in scoring.result()] == [1.0] * 20
+            assert [score.outcome for score in served.score(questions(3))] == [1.0] * 3
 
 
 def test_what_is_known_without_a_judge_is_known_without_a_server() -> None:
