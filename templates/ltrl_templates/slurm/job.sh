@@ -16,7 +16,7 @@ finish() {
   trap '' TERM INT USR2
   step=$(saved)
   if [[ -z $wanted ]] && (( step < {{ target }} )) && [[ -n $(standing) ]]; then told; fi
-  if [[ $wanted == 143 ]]; then blame; fi
+  [[ $wanted != 143 ]] || blame || true
   if [[ -n $wanted ]]; then
     status=$wanted
   elif (( step >= {{ target }} )); then

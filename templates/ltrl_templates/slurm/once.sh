@@ -8,7 +8,7 @@ finish() {
 
   trap '' TERM INT USR2
   if [[ -z $wanted && -n $(standing) ]]; then told; fi
-  if [[ $wanted == 143 ]]; then blame; fi
+  [[ $wanted != 143 ]] || blame || true
   [[ -z $wanted ]] || status=$wanted
 {% if is_service %}
   rm -f -- service.json

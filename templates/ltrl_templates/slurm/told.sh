@@ -11,16 +11,15 @@ standing() {
   case ${BASH_REMATCH[1]} in CANCELLED | COMPLETING | DEADLINE | NODE_FAIL | PREEMPTED | TIMEOUT) printf 'over' ;; esac
 }
 
-# told: ends the steps, as Slurm wants it; blame: what Slurm wanted it for, if srun has said so.
+# told: ends the steps, as Slurm wants it; blame: what Slurm wants it for, where srun has said so.
 told() {
   wanted=143
-  cause 'told to stop (SIGTERM)'
+  blame || cause 'told to stop (SIGTERM)'
   end_steps
 }
 blame() {
   local lost
-  lost=$(sed -n 's/^srun: error: Node failure on //p' "$attempt/job.log" | sort -u | tr '\n' ' ') || return 0
-  [[ -n $lost ]] || return 0
+  lost=$(sed -n 's/^srun: error: Node failure on //p' "$attempt/job.log" | sort -u | tr '\n' ' ') && [[ -n $lost ]] || return
   rm -f -- "$attempt/cause" # which only followed from it
   cause "lost while the driver ran: ${lost% }"
 }
