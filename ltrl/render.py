@@ -126,6 +126,7 @@ def _scripts(
         "is_stage": is_stage,
         "is_service": stage is not None and stage.is_service,
         "services": sh_list(services),
+        "has_daemon": runs_in == "docker",
         "remove": Sh({"docker": "docker rm --force", "podman": "podman rm --force --time=0"}.get(runs_in, "")),
     }
     driver: list[str | Sh] = list(words)

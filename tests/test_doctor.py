@@ -122,6 +122,14 @@ def test_slurm_is_asked_for_its_version_and_its_controller(machine: Machine) -> 
     assert mark(broken)[:2] == ("missing", "sbatch fails: sbatch: fatal: Could not establish a configuration source")
 
 
+def test_a_docker_whose_daemon_does_not_answer_is_missing(machine: Machine) -> None:
+    name = machine.file("box.yaml", CLUSTER | {"gpus_per_node": 0, "container": {"runtime": "docker", "image": "img"}})
+    machine.program("docker", "[[ $1 == --version ]] && echo Docker version 27.5.1")
+    fix = "docker version; start its daemon, or another `container.runtime`: podman has none"
+    shown = "Docker version 27.5.1; docker's daemon does not answer"
+    assert mark(machine.finds("--cluster", name)["container/docker"]) == ("missing", shown, fix)
+
+
 def test_a_profiles_runtime_image_paths_and_variables_are_looked_for(machine: Machine) -> None:
     (machine.home / "here").mkdir()
     profile = CLUSTER | {

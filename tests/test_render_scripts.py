@@ -276,7 +276,8 @@ def test_the_payload_comes_before_what_the_container_or_the_setup_put_on_the_pat
     subprocess.run(["bash", run / "bundle" / "local.sh"], env=told, check=True)
     assert (run / "attempts/1/stdout.log").read_text() == f"{run}/bundle/payload.zip:/site\n"
     inside = tmp_path / "docker"  # starts the command as the container would, with the image's own variables
-    inside.write_text('#!/bin/bash\nwhile [[ $1 != img ]]; do shift; done\nexport PYTHONPATH=/image\n"${@:2}"\n')
+    shown = "while [[ $1 != img ]]; do shift; done\nexport PYTHONPATH=/image"
+    inside.write_text(f'#!/bin/bash\n[[ $1 != version ]] || exit 0\n{shown}\n"${{@:2}}"\n')
     inside.chmod(0o755)
     docker = scripts(["printenv", "PYTHONPATH"], cluster=CLUSTERS["docker"], spec="qwen30b_moe.yaml")["local.sh"]
     (run / "bundle" / "local.sh").write_text(docker)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -358,6 +360,24 @@ def test_the_time_limit_ends_the_driver_and_is_named(tmp_path):
     os.kill(script, signal.SIGUSR2)
     row = finished(run)
     assert (row.state, row.reason) == (State.TIMEOUT, "the time limit was reached")
+
+
+def test_a_docker_without_its_daemon_is_named_before_the_driver(tmp_path):
+    said = "Cannot connect to the Docker daemon at unix:///nowhere. Is the docker daemon running?"
+    (tmp_path / "bin").mkdir()
+    if not shutil.which("docker"):
+        (tmp_path / "bin" / "docker").write_text(f"#!/bin/bash\necho >&2 '{said}'\nexit 1\n")
+        (tmp_path / "bin" / "docker").chmod(0o755)
+    cluster = {
+        "container": {"runtime": "docker", "image": "busybox"},
+        "environment": {"DOCKER_HOST": "unix:///nowhere"},
+        "setup": [f"PATH=$PATH:{shlex.quote(str(tmp_path / 'bin'))}"],
+    }
+    run = launcher.submit(make_bundle(tmp_path, cluster=cluster), project=tmp_path)
+    row = finished(run)
+    fix = "start its daemon, or choose another `container.runtime`: podman has none"
+    assert (row.state, row.reason) == (State.FAILED, f"docker starts no container here: {said}; {fix}")
+    assert not (run.attempt_dir(1) / "moments").exists()
 
 
 def test_the_scheduler_is_not_asked_about_local_runs(tmp_path, monkeypatch):

@@ -66,6 +66,9 @@ def containers(wanted: Wanted) -> Iterator[Finding]:
             else "unsure"
         )
         fix = f"install {asked}, or another `container.runtime`" if asked and not has_it else ""
+        if asked == "docker" and has_it and said("docker", "version") is None:  # its client needs no daemon for its own
+            mark, shown = "missing", f"{shown}; docker's daemon does not answer"
+            fix = "docker version; start its daemon, or another `container.runtime`: podman has none"
     yield Finding("container", asked or "runtimes", mark, shown, needed, fix)
     if container and re.match(r"[/~.]", container.image):
         image = Path(container.image).expanduser()

@@ -48,6 +48,14 @@ rm -f -- service.json # of an attempt before this one
 end_service() { kill -TERM -- "-$driver"; }
 
 {% endif %}
+{% if has_daemon %}
+doing='docker'
+if ! said=$(docker version 2>&1 >/dev/null); then # which fails when its daemon does not answer
+  cause "docker starts no container here: ${said##*$'\n'}; start its daemon, or choose another \`container.runtime\`: podman has none"
+  exit 69 # EX_UNAVAILABLE
+fi
+
+{% endif %}
 start_driver
 first_gone "$driver"
 end_driver
