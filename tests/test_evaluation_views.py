@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_evaluation import LTRL
 
 from ltrl.cli import main
 from ltrl.evaluation.comparison import compare
@@ -72,8 +77,8 @@ def test_the_command_says_who_is_better_and_how_sure_that_is(
     assert status == 0
     lines = [re.split(r" {2,}", line.strip()) for line in out.splitlines() if line.strip()]
     assert lines[0] == ["questions", "a", "b", "b - a", "95% interval", "p", "p (Holm)", "better", "worse", "unpaired"]
-    assert lines[2] == ["x", "40", "25.0", "75.0", "+50.0", "35.0 to 65.0", "0.000", "0.000", "20", "0", "0"]
-    assert "x: b is better; +50.0 (35.0 to 65.0) points, p 0.000\n" in err
+    assert lines[2] == ["x", "40", "25.0", "75.0", "+50.0", "35.0 to 65.0", "<0.001", "<0.001", "20", "0", "0"]
+    assert "x: b is better; +50.0 (35.0 to 65.0) points, p <0.001\n" in err
     assert "y: no difference that these questions can show; +2.5 (0.0 to 7.5) points, p 1.000\n" in err
     text = page.read_text()
     assert text.count('<details class="answer improved">') == 21
@@ -83,6 +88,34 @@ def test_the_command_says_who_is_better_and_how_sure_that_is(
     assert "Who is &lt;b&gt;0&lt;/b&gt;?" in text
     status, out, _ = run(capsys, monkeypatch, "eval", "compare", str(a), str(b), "--json")
     assert [one["p_holm"] < 0.05 for one in json.loads(out)["benchmarks"]] == [True, False]
+
+
+@pytest.mark.parametrize("command", ["show", "compare"])
+def test_a_narrow_terminal_leaves_columns_out_and_breaks_no_number(tmp_path: Path, command: str) -> None:
+    made = [sample("a-benchmark-of-a-long-name", i, float(i < 10), finish_reason="length") for i in range(40)]
+    made[7] = sample("a-benchmark-of-a-long-name", 7, None)
+    where = [str(results(tmp_path / name, made)) for name in ("a", "b")]
+    terminal, program = pty.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-c", LTRL, "eval", command, *(where if command == "compare" else where[:1])],
+        stdout=program, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "50"},
+    )  # fmt: skip
+    _, err = done.communicate()
+    os.close(program)
+    printed = re.sub(r"\x1b\[[\d;]*m", "", os.read(terminal, 1 << 16).decode())
+    os.close(terminal)
+    lines = printed.replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= 50
+    figures = {
+        "show": r" a-benchmark-o\s+39    23.1   10.3 to 35.9\s*",
+        "compare": r" a-benchmark-\S*\s+39   23.1   23.1    \+0.0\s*",
+    }
+    assert any(re.fullmatch(figures[command], line) for line in lines), printed
+    left = {
+        "show": "±, missing, truncated",
+        "compare": "95% interval, p, p (Holm), better, worse, unpaired",
+    }
+    assert f"no room in this terminal for: {left[command]}; `--json` has all\n" in err
 
 
 def test_results_of_other_benchmarks_are_refused(

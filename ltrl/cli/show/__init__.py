@@ -106,17 +106,24 @@ def relative(path: Path) -> str:
 
 
 def table(
-    headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", to: IO[str] | None = None
+    headers: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str = "",
+    to: IO[str] | None = None,
+    folds_names_only: bool = False,
 ) -> None:
-    """Prints a table; cells that are numbers are aligned to the right."""
+    """Prints a table; cells that are numbers are aligned to the right, of the first column alone folded if told so."""
     from rich.console import Console
 
     file = to or sys.stdout
     console = Console(file=file, width=None if file.isatty() else 160, highlight=False)
-    console.print(cells(headers, rows, title=title))
+    console.print(cells(headers, rows, title=title, folds_names_only=folds_names_only))
 
 
-def cells(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
+def cells(
+    headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", folds_names_only: bool = False
+) -> Table:
     """A table that is not printed yet."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -126,7 +133,9 @@ def cells(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     drawn = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for i, header in enumerate(headers):
         numbers = bool(listed) and all(_is_number(row[i]) for row in listed)
-        drawn.add_column(header, justify="right" if numbers else "left", overflow="fold")
+        drawn.add_column(
+            header, justify="right" if numbers else "left", overflow="fold", no_wrap=folds_names_only and i > 0
+        )
     for row in listed:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     return drawn
@@ -348,4 +357,4 @@ def printable(text: str) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell in ("", "-") or cell.replace(",", "").replace(".", "", 1).replace("%", "").lstrip("+-").isdigit()
+    return cell in ("", "-") or cell.replace(",", "").replace(".", "", 1).replace("%", "").lstrip("<+-").isdigit()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from ltrl.evaluation.statistics import Estimate
     from ltrl.evaluation.summary import Counts, Summary
 
-__all__ = ["comparison", "interval", "percent", "progress", "spent", "summary"]
+__all__ = ["chance", "comparison", "interval", "percent", "progress", "spent", "summary"]
 
 _FEW_QUESTIONS = 200
 _LINE_SECONDS = 60.0
+_LEAST_NAME, _BETWEEN = 12, 3
+"""Characters of a terminal: for names, which are folded, and between columns."""
 
 
 @contextmanager
@@ -89,9 +93,7 @@ def summary(where: Path, found: Sequence[Summary], *, as_json: bool) -> None:
     most = max((max(one.pass_at, default=1) for one in found), default=1)
     headers = ("", "questions", "score", "95% interval", "±", f"pass@{most}" if most > 1 else "pass", *_COUNTS)
     shown = [i for i, header in enumerate(headers) if i < 5 or any(row[i] not in ("", "0") for row in rows)]
-    show.table(
-        [headers[i] for i in shown], [[row[i] for i in shown] for row in rows], title=f"{head.name}: {head.model}"
-    )
+    _table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows], title=f"{head.name}: {head.model}")
     for note in spent(found, head.prices):
         show.note(note)
     for one in found:
@@ -100,6 +102,19 @@ def summary(where: Path, found: Sequence[Summary], *, as_json: bool) -> None:
     if head.lengths == "estimated":
         show.note("lengths of prompts are estimates: the model's tokenizer is not here")
     show.note(f"every answer: {show.relative(where / SAMPLES)}; what was measured: {HEAD}")
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Prints a table without the columns on its right that a terminal has no room for; numbers are never broken."""
+    shown = len(headers)
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        names, *sizes = (max(map(len, column)) for column in zip(headers, *rows, strict=True))
+        room = width - 2 - min(names, max(_LEAST_NAME, width // 4))
+        shown = 1 + sum(taken <= room for taken in accumulate(size + _BETWEEN for size in sizes))
+    show.table(headers[:shown], [row[:shown] for row in rows], title=title, folds_names_only=True)
+    if shown < len(headers):
+        show.note(f"no room in this terminal for: {', '.join(headers[shown:])}; `--json` has all")
 
 
 def spent(found: Sequence[Summary], prices: Mapping[str, float] | None) -> Iterator[str]:
@@ -159,17 +174,19 @@ def comparison(found: Sequence[Compared], names: tuple[str, str], *, as_json: bo
         return
     table = []
     for one in found:
-        table.append(_compared(one.name, one, f"{one.p_holm:.3f}"))
+        table.append(_compared(one.name, one, chance(one.p_holm)))
         for split, parts in one.parts.items():
             table += [_compared(f"  {split}: {name}", part, "") for name, part in parts.items()]
     headers = ("", "questions", "a", "b", "b - a", "95% interval", "p", "p (Holm)", "better", "worse", "unpaired")
-    show.table(headers, table)
+    _table(headers, table)
     for side, name in zip("ab", names, strict=True):
         show.note(f"{side}: {name}")
     for one in found:
         estimate, word = one.difference.estimate, "better" if one.difference.estimate.value > 0 else "worse"
         said = f"b is {word}" if one.is_significant else "no difference that these questions can show"
-        show.note(f"{one.name}: {said}; {100 * estimate.value:+.1f} ({interval(estimate)}) points, p {one.p_holm:.3f}")
+        show.note(
+            f"{one.name}: {said}; {100 * estimate.value:+.1f} ({interval(estimate)}) points, p {chance(one.p_holm)}"
+        )
 
 
 def _compared(name: str, one: Compared, p_holm: str) -> tuple[str, ...]:
@@ -181,7 +198,7 @@ def _compared(name: str, one: Compared, p_holm: str) -> tuple[str, ...]:
         percent(one.b.value),
         f"{100 * found.estimate.value:+.1f}",
         interval(found.estimate),
-        f"{found.p_value:.3f}",
+        chance(found.p_value),
         p_holm,
         str(found.num_better),
         str(found.num_worse),
@@ -192,6 +209,11 @@ def _compared(name: str, one: Compared, p_holm: str) -> tuple[str, ...]:
 def percent(share: float) -> str:
     """A share of 1 as points of 100."""
     return f"{100 * share:.1f}"
+
+
+def chance(p: float) -> str:
+    """A p value with three digits; never 0, which no permutation test can say."""
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"
 
 
 def interval(estimate: Estimate) -> str:

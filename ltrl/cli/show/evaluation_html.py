@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ltrl.cli.show.evaluation import interval, percent, spent
+from ltrl.cli.show.evaluation import chance, interval, percent, spent
 from ltrl.cli.show.page import page, rows
 
 if TYPE_CHECKING:
@@ -38,13 +38,15 @@ _STYLE = """
 .bar i { position: absolute; top: 0; bottom: 0; background: currentColor; opacity: .25; border-radius: 3px }
 .bar b { position: absolute; top: -.1rem; bottom: -.1rem; width: 2px; background: currentColor }
 .bar u { position: absolute; top: 0; bottom: 0; left: 50%; width: 1px; background: var(--line) }
-fieldset { border: 0; padding: 0; margin: 1rem 0 } fieldset label { margin-right: 1.1rem; cursor: pointer }
+fieldset { border: 0; padding: 0; margin: 1rem 0 }
+fieldset label { display: inline-block; margin-right: 1.1rem; cursor: pointer }
 details.answer { border-bottom: 1px solid var(--line); padding: .35rem 0 } details.answer > summary { cursor: pointer }
 summary .state { display: inline-block; min-width: 7.5rem; font-weight: 600 }
 .right .state, .improved .state { color: #1a7f37 } .wrong .state, .worsened .state { color: #cf222e }
 .partly .state, .missing .state { color: #9a6700 } .same .state { color: var(--faint) }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem } .two pre { margin: .3rem 0 }
 @media (max-width: 60rem) { .two { grid-template-columns: 1fr } }
+@media (max-width: 44rem) { .bar { display: none } }
 """
 
 
@@ -137,8 +139,8 @@ def _differences(name: str, one: Compared, *, faint: bool = False) -> tuple[str,
         f'<span class="{kind}">{100 * value:+.1f}</span>',
         interval(found.estimate),
         f'<span class="{kind}">{_bar(found.estimate, centred=True)}</span>',
-        f"{found.p_value:.3f}",
-        "" if faint else f"{one.p_holm:.3f}",
+        chance(found.p_value),
+        "" if faint else chance(one.p_holm),
         str(found.num_better),
         str(found.num_worse),
     )

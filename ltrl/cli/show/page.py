@@ -17,7 +17,8 @@ body { font: 15px/1.5 system-ui, sans-serif; background: var(--paper); color: va
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2.5rem 0 .5rem } h3 { font-size: .95rem; color: var(--faint) }
 table { border-collapse: collapse; margin: .75rem 0; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-th { color: var(--faint); font-weight: 600 } td.number, th.number { text-align: right }
+th { color: var(--faint); font-weight: 600 } td.number, th.number { text-align: right; white-space: nowrap }
+@media (max-width: 44rem) { table { display: block; overflow-x: auto } }
 .faint { color: var(--faint) } .up { color: #1a7f37 } .down { color: #cf222e }
 @media (prefers-color-scheme: dark) { .up { color: #4ac26b } .down { color: #ff7b72 } }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--panel); border: 1px solid var(--line);
