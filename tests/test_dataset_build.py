@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from small_corpus import pages, project, write_pages
 
 from ltrl.backend import load
 from ltrl.dataset.build import Built, build
+from ltrl.dataset.journal import Journal
 from ltrl.dataset.model import Dataset
 from ltrl.dataset.progress import Progress
 from ltrl.errors import LtrlError
@@ -227,6 +229,26 @@ def kill_when(spec: Path, is_time: Any) -> bool:
                 return True
             time.sleep(0.001)
     return False
+
+
+def test_line_of_a_journal_that_the_disk_takes_a_part_of_is_not_done(tmp_path: Path) -> None:
+    path = tmp_path / "stage.journal"
+    journal = Journal(path, "key")
+    journal.add(1, "a" * 1000)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 500, unlimited[1]))
+    try:
+        with pytest.raises(LtrlError, match=r"cannot write the journal `.*stage.journal`: file too large"):
+            journal.add(2, "b" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert 2 not in journal
+    journal.close()
+    again = Journal(path, "key")
+    assert (1 in again, 2 in again) == (True, False)
+    again.add(2, "c" * 1000)
+    assert (again.get(1), again.get(2)) == ("a" * 1000, "c" * 1000)
+    again.close()
 
 
 def test_two_builds_at_once_do_not_write_the_same_files(small: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -242,6 +244,31 @@ def test_search_ranks_by_bm25_and_equals_by_number(tmp_path: Path) -> None:
     assert corpus.search("a red apple?", 1) == [1]
     assert corpus.search('"quoted OR NEAR( syntax* -', 10) == []
     assert corpus.search("?!", 10) == []
+
+
+class Writing(Progress):
+    """Somebody adds a page to a file while it is read."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(is_quiet=True)
+        self.file = file
+
+    @contextmanager
+    def counting(self, what: str, total: int | None = None, *, done: int = 0) -> Iterator[Callable[[int], None]]:
+        with super().counting(what, total, done=done) as step:
+            yield step
+        if what == "indexing pages":
+            with self.file.open("a") as file:
+                file.write('{"id": "late", "title": "Late", "text": "late"}\n')
+
+
+def test_corpus_that_changes_while_it_is_read_is_none(tmp_path: Path) -> None:
+    file = write_pages(tmp_path / "c.jsonl", pages(20))
+    section = load("corpus", "jsonl").Options(backend="jsonl", path=str(file))
+    with pytest.raises(LtrlError, match=r"the corpus file `.*c.jsonl` changed while it was read"):
+        index(section, tmp_path / "corpora", Writing(file))
+    assert not [*(tmp_path / "corpora").glob("*.sqlite*")]
+    assert index(section, tmp_path / "corpora", QUIET).num_pages == 21
 
 
 def test_walk_over_cycles_and_dead_ends_repeats_no_page(tmp_path: Path) -> None:

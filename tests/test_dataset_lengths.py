@@ -155,6 +155,16 @@ def test_each_document_is_tokenized_once_ever(corpus: Corpus, tmp_path: Path) ->
         assert len(made.texts) == expected
 
 
+def test_cache_has_its_place_on_the_disk_before_it_is_written(tmp_path: Path) -> None:
+    """A hole in a mapped file on a full disk is the end of the process, without a word."""
+    words = load("tokenizer", "words")
+    counter = words(words.Options(backend="words")).counter(None, tmp_path)
+    Lengths(counter, 1 << 20, tmp_path, corpus="c", max_characters=500)
+    [path] = tmp_path.glob("*.lengths")
+    assert path.stat().st_size == 4 * ((1 << 20) + 1)
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
+
+
 def test_vocabulary_of_a_corpus_is_made_once_and_the_same_again(corpus: Corpus, tmp_path: Path) -> None:
     backend = load("tokenizer", "corpus-bpe")
     identities = set()

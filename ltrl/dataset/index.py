@@ -72,12 +72,19 @@ def index(section: CorpusSection, folder: Path, progress: Progress) -> Corpus:
     """
     backend: CorpusBackend = create(section)
     with writing(folder), locked(folder / ".lock", "these corpora"):
-        id = _identity(section, backend.files(), folder, progress)
+        files = backend.files()
+        hashes = _Hashes(folder / "files.json")
+        id = _identity(section, files, hashes, progress)
         path = folder / f"{id[:16]}.sqlite"
         if not path.exists():
             part = path.with_suffix(".sqlite.part")
             with closing(sqlite3.connect(part)) as db:
                 _fill(db, id, section, backend, progress)
+            for file in files:
+                if not hashes.is_as_read(file):
+                    part.unlink()
+                    hint = "start again when nobody writes it"
+                    raise fail(Code.BAD_DATA, f"the corpus file `{file}` changed while it was read", hint=hint)
             _sync(part)
             part.replace(path)
     return Corpus(path)
@@ -112,11 +119,10 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
 
 
-def _identity(section: CorpusSection, files: Sequence[Path], folder: Path, progress: Progress) -> str:
+def _identity(section: CorpusSection, files: Sequence[Path], hashes: _Hashes, progress: Progress) -> str:
     """Hash of contents and of how they are read; not of where they lie."""
     noted = {n for n, info in type(section).model_fields.items() if Grade.NOTE in info.metadata} | {"licence"}
     root = Path(os.path.commonpath([p.absolute().parent for p in files]))
-    hashes = _Hashes(folder / "files.json")
     contents = []
     for path in progress.over(files, "hashing the corpus"):
         contents.append([path.absolute().relative_to(root).as_posix(), hashes.of(path)])
@@ -146,6 +152,14 @@ class _Hashes:
         except OSError as error:
             raise LtrlError(unreadable(error, f"the corpus file `{path}`")) from None
         return str(found[2])
+
+    def is_as_read(self, path: Path) -> bool:
+        """Whether a file still has the size and the time that it had when it was hashed."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return False
+        return self._known[str(path.absolute())][:2] == [stat.st_size, stat.st_mtime_ns]
 
     def save(self) -> None:
         write(self._path, json.dumps(self._known, sort_keys=True))

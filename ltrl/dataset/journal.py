@@ -11,7 +11,7 @@ import threading
 import zlib
 from pathlib import Path
 
-from ltrl.errors import LtrlError, unreadable
+from ltrl.errors import Code, LtrlError, fail, unreadable
 
 __all__ = ["Journal"]
 
@@ -20,6 +20,7 @@ class Journal:
     """Records by number, each a text on one line; kept on disk, read back from there."""
 
     def __init__(self, path: Path, key: str) -> None:
+        self._path = path
         self._lock = threading.Lock()
         self._places: dict[int, tuple[int, int]] = {}
         """Where the text of a record stands: offset and length in bytes."""
@@ -38,10 +39,10 @@ class Journal:
         return len(self._places)
 
     def add(self, number: int, text: str) -> None:
-        """Writes a record down; from now on it is done."""
+        """Writes a record down; from now on it is done. Raises LtrlError when the disk is full."""
         line = _line(f"{number} {text}")
         with self._lock:
-            os.pwrite(self._file, line, self._end)
+            self._write(line, self._end)
             self._places[number] = self._place(line, self._end)
             self._end += len(line)
 
@@ -58,6 +59,16 @@ class Journal:
         """Gives the file back."""
         os.close(self._file)
 
+    def _write(self, line: bytes, offset: int) -> None:
+        """All of it: the first write on a disk that is nearly full takes a part, and the next one fails."""
+        try:
+            while line:
+                written = os.pwrite(self._file, line, offset)
+                line, offset = line[written:], offset + written
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise fail(Code.UNWRITABLE, f"cannot write the journal `{self._path}`: {reason}") from None
+
     def _read(self, key: bytes) -> int:
         """Finds the records of a file that has the key; returns the end of its last good line."""
         end = 0
@@ -71,7 +82,7 @@ class Journal:
                 end += len(line)
         if end == 0:
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, key, 0)
+            self._write(key, 0)
             end = len(key)
         return end
 

@@ -1,6 +1,6 @@
 """Lengths of documents in tokens: each is tokenized once, ever, and looked up from then on.
 
-The cache is a sparse file with four bytes a page, mapped into memory: a build that was killed has lost nothing, and
+The cache is a file with four bytes a page, mapped into memory: a build that was killed has lost nothing, and
 several threads may use it.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -33,6 +34,7 @@ class Lengths:
         size = 4 * (num_pages + 1)
         with path.open("a+b") as file:
             file.truncate(size)
+            os.posix_fallocate(file.fileno(), 0, size)  # on a full disk a mapped hole is a SIGBUS
             self._map = memoryview(mmap.mmap(file.fileno(), size)).cast("i")
         self._frames: dict[str, list[int]] = {}
         """Tokens of all frames up to that of a document, by markup."""
