@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -293,12 +294,20 @@ def _runs_in(root: Path) -> Sequence[Path]:
 
 def _stamp(run: Path) -> str:
     """Changes whenever an attempt is added or changed, and with what a row is."""
-    directories = run / "attempts"
-    with suppress(OSError):
-        newest = max((int(p.name) for p in directories.iterdir() if p.name.isdecimal()), default=0)
-        rolled = (run / RECORD).stat().st_mtime_ns if (run / RECORD).exists() else 0
-        return f"{SHAPE}:{newest}:{(directories / str(newest) / 'attempt.json').stat().st_mtime_ns}:{rolled}"
+    attempts = f"{run}/attempts"
+    with suppress(OSError):  # text, for a thousand runs: a `Path` takes longer to make than its file to look at
+        newest = max((int(name) for name in os.listdir(attempts) if name.isdecimal()), default=0)  # noqa: PTH208
+        changed = os.stat(f"{attempts}/{newest}/attempt.json").st_mtime_ns  # noqa: PTH116
+        return f"{SHAPE}:{newest}:{changed}:{_rolled_back(run)}"
     return ""
+
+
+def _rolled_back(run: Path) -> int:
+    """When somebody rolled the run back last, or undid that; 0 for never."""
+    try:
+        return os.stat(f"{run}/{RECORD}").st_mtime_ns  # noqa: PTH116
+    except FileNotFoundError:
+        return 0
 
 
 SHAPE = zlib.crc32(",".join(field.name for field in fields(Status)).encode())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from rich.console import Console
+
+from ltrl.cli import show
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICKSTART = ROOT / "specs" / "quickstart.yaml"
@@ -180,3 +185,30 @@ def test_generated_pages_are_in_step() -> None:
         [sys.executable, ROOT / "tools" / "docs.py", "--check"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_table_is_drawn_as_rich_draws_it() -> None:
+    words = [
+        "",
+        "-",
+        "12",
+        "1,000.5",
+        "12%",
+        "some words",
+        "日本",
+        "x" * 60,
+        "  a",
+        "a  ",
+        "[bold]x[/]",
+        "\x1b[0m",
+        "e\u0301",
+    ]
+    rng = random.Random(1)
+    for _ in range(300):
+        headers = [rng.choice(["", "run", "GPU-hours", "時間"]) for _ in range(rng.randint(1, 5))]
+        rows = [[rng.choice(words) for _ in headers] for _ in range(rng.randint(0, 4))]
+        title = rng.choice(["", "", "a title", "日"])
+        drawn, expected = io.StringIO(), io.StringIO()
+        show.table(headers, rows, title=title, to=drawn)
+        Console(file=expected, width=show.WIDTH, highlight=False).print(show.cells(headers, rows, title=title))
+        assert drawn.getvalue() == expected.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -41,6 +42,9 @@ __all__ = [
 ]
 
 GIB = 2**30
+
+WIDTH = 160
+"""Of a table that goes elsewhere than to a terminal."""
 
 MAX_NODES = 16
 """Nodes that are drawn: a screen of them."""
@@ -114,11 +118,40 @@ def table(
     folds_names_only: bool = False,
 ) -> None:
     """Prints a table; cells that are numbers are aligned to the right, of the first column alone folded if told so."""
+    file = to or sys.stdout
+    listed = [[printable(str(cell)) for cell in row] for row in rows]
+    is_screen = file.isatty()
+    drawn = _drawn(headers, listed, strong=is_screen)
+    columns = shutil.get_terminal_size().columns if is_screen else WIDTH
+    fits = _cells(title) <= len(drawn[-1]) <= columns
+    if fits and "FORCE_COLOR" not in os.environ and not (is_screen and (title or os.environ.get("TERM") == "dumb")):
+        above = [title + " " * (len(drawn[-1]) - _cells(title))] if title else []
+        file.write("".join(f"{line}\n" for line in above + drawn))
+        return
     from rich.console import Console
 
-    file = to or sys.stdout
-    console = Console(file=file, width=None if file.isatty() else 160, highlight=False)
-    console.print(cells(headers, rows, title=title, folds_names_only=folds_names_only))
+    console = Console(file=file, width=None if is_screen else WIDTH, highlight=False)
+    console.print(cells(headers, listed, title=title, folds_names_only=folds_names_only))
+
+
+def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str]], *, strong: bool) -> list[str]:
+    """The lines of a table as rich draws it where nothing is folded, in a tenth of the time; the last is blank."""
+    columns = [[header, *(row[i] for row in rows)] for i, header in enumerate(headers)]
+    least = 1 if len(columns) == 1 else 0
+    widths = [max(least, *map(_cells, column)) for column in columns]
+    right = [_is_numeric(column[1:]) for column in columns]
+
+    def line(row: Sequence[str], *, bold: bool = False) -> str:
+        padded = []
+        for text, width, is_right in zip(row, widths, right, strict=True):
+            blank = " " * (width - _cells(text))
+            shown = f"\033[1m{text}\033[0m" if bold and text else text
+            padded.append(blank + shown if is_right else shown + blank)
+        return f" {'   '.join(padded)} "
+
+    whole = sum(widths) + 3 * len(widths) - 1
+    rule = f" {'─' * (whole - 2)} "
+    return [" " * whole, line(headers, bold=strong), rule, *map(line, rows), " " * whole]
 
 
 def cells(
@@ -132,9 +165,11 @@ def cells(
     listed = [[str(cell) for cell in row] for row in rows]
     drawn = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for i, header in enumerate(headers):
-        numbers = bool(listed) and all(_is_number(row[i]) for row in listed)
         drawn.add_column(
-            header, justify="right" if numbers else "left", overflow="fold", no_wrap=folds_names_only and i > 0
+            header,
+            justify="right" if _is_numeric([row[i] for row in listed]) else "left",
+            overflow="fold",
+            no_wrap=folds_names_only and i > 0,
         )
     for row in listed:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
@@ -346,6 +381,8 @@ def _width(position: Position) -> int:
 
 
 def _cells(text: str) -> int:
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
     return cell_len(text)
@@ -353,7 +390,13 @@ def _cells(text: str) -> int:
 
 def printable(text: str) -> str:
     """The text with tabs as one space and control characters visible, so that it cannot steer the terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in text)
+
+
+def _is_numeric(column: Sequence[str]) -> bool:
+    return bool(column) and all(map(_is_number, column))
 
 
 def _is_number(cell: str) -> bool:
