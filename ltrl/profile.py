@@ -25,6 +25,8 @@ At = Callable[[str], Position | None]
 
 def mistakes(cluster: ClusterProfile, at: At) -> Iterable[Diagnostic]:
     """Everything that no script can hold or that contradicts itself. Asks nobody."""
+    if cluster.executor == "local":
+        yield from _beyond_this_machine(cluster, at)
     if cluster.slurm:
         yield from _request(cluster.slurm, cluster, at)
     for i, line in enumerate(cluster.setup):
@@ -48,6 +50,20 @@ def refused_options(cluster: ClusterProfile, at: At) -> Iterable[Diagnostic]:
     request = cluster.slurm
     for i, message, hint in sbatch.objections(request.extra if request else ()):
         yield Diagnostic(Code.SBATCH_OPTION, message, at(f"slurm.extra.{i}"), hint)
+
+
+def _beyond_this_machine(cluster: ClusterProfile, at: At) -> Iterable[Diagnostic]:
+    if cluster.slurm is not None:
+        hint = "write `executor: slurm` or leave the section out"
+        yield _wrong(at, "slurm", "`slurm` options do nothing with `executor: local`", hint)
+    for section in ("restarts", "preflight"):
+        given = getattr(cluster, section)
+        if given != type(given)():
+            message = f"`{section}` does nothing with `executor: local`"
+            yield _wrong(at, section, message, "leave the section out")
+    if cluster.nodes > 1:
+        message = f"`executor: local` runs on this machine alone, `nodes` is {cluster.nodes}"
+        yield _wrong(at, "nodes", message, "use a Slurm cluster for several nodes")
 
 
 def _request(request: SlurmRequest, cluster: ClusterProfile, at: At) -> Iterable[Diagnostic]:

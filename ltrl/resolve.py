@@ -209,29 +209,6 @@ def _contradictions(resolved: Resolved) -> Iterable[Diagnostic]:
             "leave `batch_size` out: one update per step is the default",
         )
     cluster = resolved.cluster
-    if cluster.slurm is not None and cluster.executor != "slurm":
-        yield Diagnostic(
-            Code.INVALID_VALUE,
-            f"`slurm` options do nothing with `executor: {cluster.executor}`",
-            resolved.at("cluster.slurm"),
-            "write `executor: slurm` or leave the section out",
-        )
-    for section in ("restarts", "preflight"):
-        given = getattr(cluster, section)
-        if cluster.executor == "local" and given != type(given)():
-            yield Diagnostic(
-                Code.INVALID_VALUE,
-                f"`{section}` does nothing with `executor: local`",
-                resolved.at(f"cluster.{section}"),
-                "leave the section out",
-            )
-    if cluster.executor == "local" and cluster.nodes > 1:
-        yield Diagnostic(
-            Code.INVALID_VALUE,
-            f"`executor: local` runs on this machine alone, `nodes` is {cluster.nodes}",
-            resolved.at("cluster.nodes"),
-            "use a Slurm cluster for several nodes",
-        )
     if cluster.gpus_per_node and (spec.rollout.nodes or 0) >= cluster.nodes:
         yield Diagnostic(
             Code.LAYOUT,
