@@ -19,9 +19,12 @@ from ltrl.errors import Code, LtrlError, fail
 from ltrl.plan import Artifact, Plan
 from ltrl.scoring import chat_format_owner
 from ltrl.spec import Experiment
+from ltrl.stages import EVALUATION
 
 if TYPE_CHECKING:
     from ltrl.data.digest import DataDigests, Digest
+    from ltrl.eval_job import EvalPlan
+    from ltrl.evaluation.spec import Evaluation
 
 __all__ = [
     "LOCK",
@@ -61,7 +64,7 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of everything that changes what is learned."""
+        """SHA-256, in hex, of everything that changes what is learned, or measured."""
         return str(self.lock["fingerprint"])
 
     @cached_property
@@ -83,8 +86,13 @@ class Bundle:
         }
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether its run measures a model and trains none."""
+        return str(self.plan["engine"]) == EVALUATION
+
+    @property
     def engine(self) -> EngineSection:
-        """The options of its engine."""
+        """The options of its engine; an evaluation has none."""
         section = self.resolved["spec"]["engine"]
         options: type[EngineSection] = load("engine", section["name"]).Options
         return options.model_validate(section, strict=False)
@@ -107,7 +115,9 @@ class SweepBundle:
     """The swept fields of each cell, by dotted path."""
 
 
-def artifacts(plan: Plan, files: Iterable[Artifact], *, data: DataDigests | None = None) -> tuple[Artifact, ...]:
+def artifacts(
+    plan: Plan | EvalPlan, files: Iterable[Artifact], *, data: DataDigests | None = None
+) -> tuple[Artifact, ...]:
     """All files of a bundle: copies of what was written, what follows from it, the given ones, and last the manifest.
 
     `data` is what is known of the data files. Equal plans give equal bytes: nothing here knows the time, the machine or
@@ -139,7 +149,7 @@ def artifacts(plan: Plan, files: Iterable[Artifact], *, data: DataDigests | None
     return (*whole, Artifact(LOCK, _json(lock)))
 
 
-def backends_used(spec: Experiment) -> dict[str, dict[str, str]]:
+def backends_used(spec: Experiment | Evaluation) -> dict[str, dict[str, str]]:
     """Distribution and version of every backend that the spec names, by `<kind>.<name>`; a plugin's chat format too."""
     owners = {(info.kind, info.name): info for info in backends()}
     used = [owners[chosen] for chosen in sorted(set(_chosen(spec)))]

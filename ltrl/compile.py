@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_in_a_job",
+    "asked_cluster",
     "check",
     "checked_profile",
     "cluster_profile",
@@ -34,6 +35,7 @@ __all__ = [
     "count_samples",
     "data_digests",
     "is_sweep",
+    "packed",
     "prepare",
     "prepare_all",
     "resolved",
@@ -58,9 +60,9 @@ def check(
             case "cluster" if isinstance(document, Document):
                 checked_profile(document)
             case "evaluation" if isinstance(document, Document):
-                from ltrl.evaluation.subject import evaluation
+                from ltrl.evaluation.subject import Written, measurement
 
-                evaluation(document, path)
+                measurement(Written.of(document, path))
             case "dataset" if isinstance(document, Document):
                 from ltrl.dataset.model import Dataset
 
@@ -173,7 +175,7 @@ def is_sweep(spec: Path, *, overlays: Sequence[Path] = (), sets: Sequence[str] =
 
 
 @cache
-def _packed(distributions: frozenset[str], provided: frozenset[str]) -> tuple[plan.Artifact, tuple[Diagnostic, ...]]:
+def packed(distributions: frozenset[str], provided: frozenset[str]) -> tuple[plan.Artifact, tuple[Diagnostic, ...]]:
     """The payload of a process's bundles: it packs the modules that it has imported, once for many specs."""
     from ltrl import payload
 
@@ -265,10 +267,9 @@ def _resolved(
         found += error.diagnostics
     try:
         if cluster and cluster not in profiles:  # without a name the engine, which prefers one, is not known
-            profiles[cluster] = _cluster(cluster, home, [s for s in sets if s.startswith("cluster.")])
+            profiles[cluster] = asked_cluster(cluster, home, sets)
     except LtrlError as error:
-        asked_for = Position(Source("--cluster", str(cluster)), 1, 1, max(1, len(str(cluster))))
-        found += [d if d.position else dataclasses.replace(d, position=asked_for) for d in error.diagnostics]
+        found += error.diagnostics
     raise_if_any(found)
     assert isinstance(document, Document) and cluster is not None, "what is missing has a mistake"  # noqa: PT018
     return _resolve(experiment, document, home, (Path(cluster).stem, *profiles[cluster]))
@@ -332,7 +333,7 @@ def _files(planned: plan.Plan, home: Path) -> tuple[tuple[plan.Artifact, ...], p
         files.append(plan.Artifact(CONFIG, eval_config(planned.resolved)))
     if planned.launch.payload:
         used = {info["distribution"] for info in bundle.backends_used(planned.resolved.spec).values()}
-        archive, warnings = _packed(frozenset(used), engine.provided)
+        archive, warnings = packed(frozenset(used), engine.provided)
         files.append(archive)
         planned = dataclasses.replace(planned, warnings=(*planned.warnings, *warnings))
     return bundle.artifacts(planned, files, data=data_digests(planned.resolved.spec, home)), planned
@@ -347,6 +348,17 @@ def _same_runs(document: Document, found: Sequence[plan.Plan]) -> Iterator[Diagn
             hint = "sweep a field that changes what is learned (docs/spec.md: grade `new-run`)"
             where = document.at(("sweep",), key=True)
             yield Diagnostic(Code.SWEEP, f"`{name}` and `{other}` are the same run", where, hint)
+
+
+def asked_cluster(name: str, home: Path, sets: Sequence[str]) -> tuple[ClusterProfile, Document | None]:
+    """The profile that `--cluster` names, with those of `sets` that are for it, and its document; raises LtrlError."""
+    try:
+        return _cluster(name, home, [s for s in sets if s.startswith("cluster.")])
+    except LtrlError as error:
+        asked_for = Position(Source("--cluster", name), 1, 1, max(1, len(name)))
+        raise LtrlError(
+            *(d if d.position else dataclasses.replace(d, position=asked_for) for d in error.diagnostics)
+        ) from None
 
 
 def _cluster(name: str, home: Path, sets: Sequence[str]) -> tuple[ClusterProfile, Document | None]:

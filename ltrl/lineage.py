@@ -24,7 +24,7 @@ from ltrl.errors import Code, LtrlError, fail
 from ltrl.spec import Experiment
 from ltrl.state import Run
 
-__all__ = ["Fork", "begin_from", "changes", "check", "fork", "other_data", "record"]
+__all__ = ["Fork", "begin_from", "changes", "check", "fork", "of_training", "other_data", "record"]
 
 RECORD = "ltrl-experiment.json"
 """In the directory of checkpoints."""
@@ -70,6 +70,9 @@ def check(run: Run, bundle: Bundle) -> None:
     found = (*(changes(fields, _learned(bundle)) if fields else ()), *data)
     listed = "; ".join(f"`{path}` {old} → {new}" for path, old, new in found)
     reason = listed or f"its fingerprint is {known[:8]}, the bundle's is {bundle.fingerprint[:8]}"
+    if run.is_evaluation:
+        hint = "`ltrl eval SPEC --cluster NAME` measures that in a run of its own"
+        raise fail(Code.RESUME_REFUSED, f"`{run.id}` measures something else: {reason}", hint=hint)
     step = state.last_checkpoint(run.path)
     fork_it = (
         f"`ltrl submit SPEC --fork {run.id}{'' if step is None else f'@{step}'}` begins a new run with its weights"
@@ -107,6 +110,7 @@ def other_data(run: Run, bundle: Bundle) -> tuple[tuple[str, str, str], ...]:
 def fork(run: Run, step: int | None) -> Fork:
     """The checkpoint of a run, by default its newest; raises LtrlError when there is none that is whole."""
     folder = run.path / "checkpoints"
+    of_training(run, "it has no checkpoints")
     if step is None:
         newest = checkpoints.newest_usable(folder)
         if newest is None:
@@ -121,6 +125,14 @@ def fork(run: Run, step: int | None) -> Fork:
         message = f"the checkpoint of step {step} of `{run.id}` is {entry.condition}: {'; '.join(entry.problems)}"
         raise fail(Code.BAD_CHECKPOINT, message)
     return Fork(run, step, entry.directory)
+
+
+def of_training(run: Run, otherwise: str) -> Run:
+    """The run, which trains; raises LtrlError for an evaluation, which lacks something, in words."""
+    if run.is_evaluation:
+        hint = f"`ltrl eval show {run.id}` shows its results, `ltrl eval compare` holds them against others"
+        raise fail(Code.WRONG_KIND, f"`{run.id}` is an evaluation: {otherwise}", hint=hint)
+    return run
 
 
 def begin_from(chosen: Fork, run: Path, bundle: Bundle) -> None:
@@ -157,7 +169,9 @@ def _shown(fields: dict[str, Any], path: str) -> str:
 
 
 def _learned(bundle: Bundle) -> dict[str, Any]:
-    """Every field that changes what is learned, as the fingerprint sees them."""
+    """Every field that changes what is learned, or measured, as the fingerprint sees them."""
+    if bundle.is_evaluation:
+        return dict(bundle.resolved["measured"])
     spec = Experiment.model_validate_json(json.dumps(bundle.resolved["spec"]))
     found = {path: value for path, grade, value in graded(spec) if grade is Grade.NEW_RUN}
     return dict(json.loads(json.dumps(found)))

@@ -60,7 +60,7 @@ def wrong_kind(document: Document, written: object, *kinds: str) -> Diagnostic:
     if hint is None and written == "dataset":
         hint = "a data set is built, not trained: `ltrl data build FILE`; `ltrl fields dataset` lists its fields"
     if hint is None and written == "evaluation":
-        hint = "an evaluation trains nothing: `ltrl eval run FILE`; `ltrl fields 'eval.*'` lists its fields"
+        hint = "an evaluation trains nothing: `ltrl eval FILE`, with `--cluster NAME` as a job of its own"
     message = f"{said}, expected {expected}"
     return Diagnostic(Code.WRONG_KIND, message, document.at(("kind",)), hint or f"write {expected}")
 

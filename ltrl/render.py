@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ltrl.backend import Stage
     from ltrl.spec import ClusterProfile, Container, SlurmRequest
 
-__all__ = ["Sh", "array_script", "options_of", "references", "render_script", "scripts", "sh", "sh_list"]
+__all__ = ["Sh", "array_script", "job_scripts", "options_of", "references", "render_script", "scripts", "sh", "sh_list"]
 
 
 class Sh(str):
@@ -63,12 +63,27 @@ def scripts(plan: Plan) -> tuple[Artifact, ...]:
     if (wandb := resolved.spec.logging.wandb) and wandb.mode == "offline":  # NeMo-RL's logger takes no mode
         cluster = cluster.model_copy(update={"environment": {"WANDB_MODE": "offline"} | cluster.environment})
     runtime = create(resolved.engine).runtime
-    found = _scripts(plan, cluster, plan.launch.job_name, plan.launch.command, runtime)
+    payload = plan.launch.payload
+    found = _scripts(
+        cluster,
+        plan.launch.job_name,
+        plan.launch.command,
+        runtime,
+        payload=payload,
+        steps=resolved.spec.algorithm.steps,
+        services=[other.name for other in plan.stages if other.is_service],
+    )
     for stage in plan.stages:
-        name = f"{plan.launch.job_name}-{stage.name}"
-        own = _scripts(plan, _shaped(cluster, stage), name, stage.command, stage.runtime, stage=stage)
+        name, shaped = f"{plan.launch.job_name}-{stage.name}", _shaped(cluster, stage)
+        own = _scripts(shaped, name, stage.command, stage.runtime, payload=payload, stage=stage)
         found += [Artifact(f"stages/{stage.name}/{a.path}", a.text, a.executable) for a in own]
     return tuple(found)
+
+
+def job_scripts(cluster: ClusterProfile, stage: Stage, *, name: str, payload: str | None) -> tuple[Artifact, ...]:
+    """The launch scripts of a run that is one job without steps: a stage in the run directory itself."""
+    shaped = _shaped(cluster, stage)
+    return tuple(_scripts(shaped, name, stage.command, stage.runtime, payload=payload, stage=stage, is_below=False))
 
 
 def _shaped(cluster: ClusterProfile, stage: Stage) -> ClusterProfile:
@@ -112,12 +127,24 @@ def options_of(script: str) -> tuple[str, ...]:
 
 
 def _scripts(
-    plan: Plan, cluster: ClusterProfile, name: str, words: Iterable[str], runtime: str, *, stage: Stage | None = None
+    cluster: ClusterProfile,
+    name: str,
+    words: Iterable[str],
+    runtime: str,
+    *,
+    payload: str | None,
+    stage: Stage | None = None,
+    is_below: bool = True,
+    steps: int = 0,
+    services: Iterable[str] = (),
 ) -> list[Artifact]:
-    """The scripts of one job. That of a stage runs in a directory below the run's, which its container must see."""
+    """The scripts of one job. That of a stage runs in a directory below the run's, which its container must see,
+    unless the run is nothing but that stage.
+    """
     is_stage = stage is not None
+    is_below = is_below and is_stage
     runs_in = cluster.container.runtime if cluster.container else ""
-    services = () if is_stage else tuple(other.name for other in plan.stages if other.is_service)
+    services = tuple(services)
     job: dict[str, Any] = {
         "environment": [(Sh(name), _value(value)) for name, value in sorted(cluster.environment.items())],
         "setup": [Sh(line) for line in cluster.setup],
@@ -131,14 +158,14 @@ def _scripts(
     }
     driver: list[str | Sh] = list(words)
     container = cluster.container
-    home = Sh('"${LTRL_RUN_DIR%/stages/*}"') if is_stage else RUN
+    home = Sh('"${LTRL_RUN_DIR%/stages/*}"') if is_below else RUN
     passed = ["LTRL_SERVICES"] if services else []
     on_node = _inside(container, cluster, home, passed) if container else []
     job["preflight"] = sh_list(_preflight(cluster, is_inside=container is None or not on_node))
     command = [*on_node, *driver]
-    if plan.launch.payload:
-        bundle = "/../../bundle/" if is_stage else "/bundle/"
-        path = Sh(f'"$LTRL_RUN_DIR"{bundle}{sh(plan.launch.payload)}${{PYTHONPATH:+":$PYTHONPATH"}}')
+    if payload:
+        bundle = "/../../bundle/" if is_below else "/bundle/"
+        path = Sh(f'"$LTRL_RUN_DIR"{bundle}{sh(payload)}${{PYTHONPATH:+":$PYTHONPATH"}}')
         job["imported"] = [(Sh("PYTHONPATH"), path)]
         if on_node:  # the variable that counts is the one inside
             command = [*on_node, "bash", "-c", f'export PYTHONPATH={path}; exec "$@"', "bash", *driver]
@@ -146,7 +173,7 @@ def _scripts(
     if cluster.executor == "slurm":
         job["options"] = [_option(words) for words in _slurm_options(cluster, name, stage=stage)]
         job |= {
-            "target": 0 if is_stage else plan.resolved.spec.algorithm.steps,
+            "target": steps,
             "minutes": cluster.minutes,
             "how": cluster.restarts.how if stage is None or stage.is_service else "none",
             "max_attempts": cluster.restarts.max_attempts,

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["EXPORT", "FOLDER", "TRAIN", "exported_models", "run_id", "run_of", "stage_dir", "stage_of"]
+__all__ = ["EVALUATION", "EXPORT", "FOLDER", "TRAIN", "exported_models", "run_id", "run_of", "stage_dir", "stage_of"]
 
 TRAIN = "train"
-"""The stage that every engine has."""
+"""The stage that every engine has: the job in the run's own directory."""
+
+EVALUATION = "evaluation"
+"""In the place of an engine: a run whose one job measures a model and trains none."""
 
 EXPORT = "export"
 """The stage that makes a Hugging Face model."""

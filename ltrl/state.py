@@ -157,6 +157,11 @@ class Run:
         return self.attempts[-1] if self.attempts else None
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether it measures a model and trains none."""
+        return self.engine == stages.EVALUATION
+
+    @property
     def is_complete(self) -> bool:
         """Whether the step target is reached."""
         is_reached = self.latest is not None and self.latest.state is State.COMPLETED

@@ -303,7 +303,7 @@ def make_request(
         script = own_dir / "bundle" / "job.sbatch"
         text = bundle.read(f"{script_folder(stage)}job.sbatch")
         options: list[str] = []
-        if stage == TRAIN:
+        if stage == TRAIN and not bundle.is_evaluation:
             reserve = walltime.measured(run_dir, minutes, Restarts.model_validate(cluster.get("restarts", {})))
             variables |= {
                 "LTRL_FIRST_ATTEMPT": str(number),  # attempts that follow it by themselves are counted from here
@@ -346,7 +346,7 @@ def make_request(
         beside=beside,
         forked_from=str(fork) if fork else known.forked_from if known else None,
         reserve=reserve,
-        set_up_seconds=walltime.set_up_seconds(run_dir) if stage == TRAIN else None,
+        set_up_seconds=walltime.set_up_seconds(run_dir) if stage == TRAIN and not bundle.is_evaluation else None,
         gpus=int(launch["nodes"]) * int(launch["gpus_per_node"]),
         clients=clients,
     )
@@ -486,7 +486,9 @@ def check_turns(home: Path) -> None:
 
 
 def _is_complete(run: Run) -> LtrlError:
-    message = f"`{run.id}` is complete: {run.steps} of {run.steps} steps"
+    message = f"`{run.id}` is complete" + (f": {run.steps} of {run.steps} steps" if run.steps else "")
+    if run.is_evaluation:
+        return fail(Code.RESUME_REFUSED, message, hint=f"`ltrl eval show {run.id}` shows its results")
     return fail(Code.RESUME_REFUSED, message, hint="`ltrl submit --fresh` starts a new run from the beginning")
 
 

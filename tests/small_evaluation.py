@@ -12,7 +12,7 @@ from loopback_judge import Answer
 
 from ltrl.evaluation.measure import measure
 from ltrl.evaluation.results import Sample, read
-from ltrl.evaluation.subject import measurement
+from ltrl.evaluation.subject import measurement, written
 
 LTRL = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
 NUMBER = re.compile(r"One of the special magic numbers for (\w+) is: (\d+)\.")
@@ -60,7 +60,7 @@ def spec(tmp_path: Path, url: str, **changes: Any) -> Path:
 
 
 def evaluated(path: Path, out: Path) -> list[Sample]:
-    measure(measurement(path), out)
+    measure(measurement(written(path)), out)
     return list(read(out))
 
 

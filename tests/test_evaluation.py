@@ -22,7 +22,7 @@ from ltrl.evaluation.asking import Prompt, Target
 from ltrl.evaluation.measure import measure
 from ltrl.evaluation.results import read, read_head
 from ltrl.evaluation.spec import Requests, Sampling
-from ltrl.evaluation.subject import measurement
+from ltrl.evaluation.subject import measurement, written
 from ltrl.evaluation.summary import summaries
 
 
@@ -112,7 +112,9 @@ def test_two_benchmarks_of_the_same_questions_ask_them_once(tmp_path: Path) -> N
     section = {"backend": "ruler", "tasks": ["single"], "lengths": [256], "questions": 3}
     with loopback_judge(script=knows) as server:
         path = spec(tmp_path, server.base_url, benchmarks={"a": section, "b": section})
-        measure(measurement(path), tmp_path / "out", on_progress=lambda done, total: told.append((done, total)))
+        measure(
+            measurement(written(path)), tmp_path / "out", on_progress=lambda done, total: told.append((done, total))
+        )
     assert len(server.requests) == 3
     assert [s.benchmark for s in read(tmp_path / "out")] == ["a"] * 3 + ["b"] * 3
     assert told[-1] == (3, 3)
@@ -132,7 +134,7 @@ def test_an_endpoint_that_is_gone_ends_the_evaluation_and_keeps_what_came(tmp_pa
     port = free_port()
     path = spec(tmp_path, f"http://127.0.0.1:{port}/v1", requests__retries=0, sampling__samples=4)
     with pytest.raises(LtrlError, match=r"8 requests in a row had no answer, the last: no connection: .*\(1 try\)"):
-        measure(measurement(path), tmp_path / "out")
+        measure(measurement(written(path)), tmp_path / "out")
     with loopback_judge(script=knows, port=port) as server:
         assert [s.score for s in evaluated(path, tmp_path / "out")] == [1.0] * 24
     assert len(server.requests) == 24
@@ -142,7 +144,7 @@ def test_a_wrong_address_is_told_before_anything_is_tried_again(tmp_path: Path) 
     url = f"http://127.0.0.1:{free_port()}/v1"
     path = spec(tmp_path, url, requests__retries=8, requests__backoff_seconds=300.0)
     with pytest.raises(LtrlError, match=f"nobody answers at `{url}`: no connection: "):
-        measure(measurement(path), tmp_path / "out")
+        measure(measurement(written(path)), tmp_path / "out")
 
 
 def test_what_has_no_answer_is_missing_and_asked_again_alone(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_what_has_no_answer_is_missing_and_asked_again_alone(tmp_path: Path) -> 
     with loopback_judge(script=script) as server:
         path = spec(tmp_path, server.base_url, requests__concurrency=1)
         with pytest.raises(LtrlError) as caught:
-            measure(measurement(path), tmp_path / "out")
+            measure(measurement(written(path)), tmp_path / "out")
         [told] = caught.value.diagnostics
         assert told.message == (
             "1 of 6 answers of `needles` are missing, `max_missing` 0.02 allows 0; unanswered: HTTP 400: no"

@@ -14,7 +14,7 @@ import yaml
 from ltrl import source
 from ltrl.compile import check
 from ltrl.errors import LtrlError
-from ltrl.evaluation.subject import measurement
+from ltrl.evaluation.subject import measurement, written
 from ltrl.schema import schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def told(path: Path) -> list[tuple[str, int, int, str, str | None]]:
 
 
 def test_a_spec_says_all_that_is_measured(tmp_path: Path) -> None:
-    found = measurement(spec(tmp_path))
+    found = measurement(written(spec(tmp_path)))
     assert (found.name, found.base, found.chat_format) == ("tiny", "served", "plain")
     assert (found.prompt, found.response, found.total) == (4096, 256, 4352)
     assert found.section.sampling.model_dump() == {
@@ -105,7 +105,7 @@ def test_the_eval_of_an_experiment_is_checked_like_any_section(tmp_path: Path) -
     assert found[:4] == ("LTRL014", line, 50, "unknown field `measur` in `eval.benchmarks.held`")
     assert found[4] == "did you mean `measure`?"
     with pytest.raises(LtrlError, match="this experiment has no `eval`"):
-        measurement(ROOT / "specs/quickstart.yaml")
+        measurement(written(ROOT / "specs/quickstart.yaml"))
 
 
 def test_a_spec_without_an_evaluation_imports_none_of_it() -> None:

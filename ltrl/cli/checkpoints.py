@@ -149,7 +149,8 @@ def prune(
 
 
 def _run(name: str) -> Run:
+    from ltrl.lineage import of_training
     from ltrl.project import root
     from ltrl.runs import find_run
 
-    return find_run(name, project=root(Path.cwd()))
+    return of_training(find_run(name, project=root(Path.cwd())), "it has no checkpoints")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 
 from ltrl.cli import complete
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["app"]
 
@@ -29,7 +32,10 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page.")]
-Results = Annotated[Path, typer.Argument(metavar="DIR", help="Results of an evaluation.")]
+Results = Annotated[
+    str,
+    typer.Argument(metavar="DIR|RUN", help="Results of an evaluation: their directory, or the run that measured."),
+]
 
 
 @app.command()
@@ -61,30 +67,86 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Set one field: `--set sampling.samples=4`."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="NAME|PATH",
+            help="Evaluate in a job there instead of in this process; once more goes on with the job's run.",
+            autocompletion=complete.clusters,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --cluster: start a new run even if this one exists.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --cluster: print the exact request and launch nothing.")
+    ] = False,
+    test_only: Annotated[
+        bool, typer.Option("--test-only", help="With --cluster: ask Slurm when it would start; launch nothing.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="With --cluster: follow the run to its end; Ctrl-C leaves it running.")
+    ] = False,
     html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model every question, grade the answers and say how good they are; once more goes on where it was ended."""
-    import dataclasses
-
-    from ltrl.cli.show import evaluation as views
     from ltrl.cli.which import model as which
+    from ltrl.project import root
+
+    chosen = which(model, project=root(Path.cwd())) if model is not None else None
+    if cluster is not None:
+        if out or html:
+            raise typer.BadParameter(
+                "-o and --html go with an evaluation here: a job's results are in its run directory"
+            )
+        ways = {"fresh": fresh, "dry_run": dry_run, "test_only": test_only, "watch": watch, "as_json": as_json}
+        _in_a_job(spec, cluster, chosen, overlay or (), set_ or (), **ways)
+        return
+    if fresh or dry_run or test_only or watch:
+        raise typer.BadParameter("--fresh, --dry-run, --test-only and --watch go with --cluster, which runs a job")
+    from ltrl.cli.show import evaluation as views
     from ltrl.compile import as_in_a_job
     from ltrl.evaluation.ending import ends_well
     from ltrl.evaluation.measure import measure
-    from ltrl.evaluation.subject import measurement
+    from ltrl.evaluation.subject import measurement, written
     from ltrl.evaluation.summary import summaries
-    from ltrl.project import root
 
-    found = measurement(spec, overlays=overlay or (), sets=set_ or ())
-    if model is not None:
-        base, name = which(model, project=root(Path.cwd()))
-        found = dataclasses.replace(found, base=base, revision=None, served_as=name)
+    found = measurement(written(spec, overlays=overlay or (), sets=set_ or ()), model=chosen)
     where = out or Path("evals") / found.name
     with as_in_a_job(root(spec.parent)), ends_well(), views.progress(found.name) as advance:
         samples = measure(found, where, on_progress=advance)
     _page(where, html)
     views.summary(where, summaries(samples), as_json=as_json)
+
+
+def _in_a_job(
+    spec: Path,
+    cluster: str,
+    model: tuple[str, str | None] | None,
+    overlays: Sequence[Path],
+    sets: Sequence[str],
+    *,
+    fresh: bool,
+    dry_run: bool,
+    test_only: bool,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Compiles an evaluation into a bundle and launches it."""
+    from ltrl.cli import launch, show
+    from ltrl.eval_job import compile_evaluation
+    from ltrl.project import root
+
+    made, planned, is_new = compile_evaluation(spec, cluster=cluster, model=model, overlays=overlays, sets=sets)
+    show.diagnostics(planned.warnings)
+    show.note(f"{'compiled' if is_new else 'unchanged'}: {show.relative(made.path)}")
+    project = root(spec.parent)
+    if test_only:
+        launch.would_start(made, project, fresh=fresh, as_json=as_json)
+    else:
+        launch.launch(made, project, fresh=fresh, dry_run=dry_run, watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -94,15 +156,16 @@ def show(results: Results, html: Html = None, as_json: Json = False) -> None:
     from ltrl.evaluation.results import read
     from ltrl.evaluation.summary import summaries
 
-    found = summaries(sample.without_texts for sample in read(results))
-    _page(results, html)
-    views.summary(results, found, as_json=as_json)
+    where = _results(results)
+    found = summaries(sample.without_texts for sample in read(where))
+    _page(where, html)
+    views.summary(where, found, as_json=as_json)
 
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Results of an evaluation.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Those to compare them with.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Results of an evaluation, or the run that measured.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Those to compare them with.")],
     html: Html = None,
     as_json: Json = False,
 ) -> None:
@@ -114,10 +177,12 @@ def compare(
     from ltrl.evaluation.comparison import pairs
     from ltrl.evaluation.results import read, read_head
 
-    found = differences(a, b)
-    names = tuple(f"{head.name}: {head.model} ({where})" for where, head in ((a, read_head(a)), (b, read_head(b))))
+    ours, theirs = _results(a), _results(b)
+    found = differences(ours, theirs)
+    heads = ((ours, read_head(ours)), (theirs, read_head(theirs)))
+    names = tuple(f"{head.name}: {head.model} ({where})" for where, head in heads)
     if html:
-        write(html, comparison_page("Two models", found, pairs(read(a), read(b)), (names[0], names[1])))
+        write(html, comparison_page("Two models", found, pairs(read(ours), read(theirs)), (names[0], names[1])))
     views.comparison(found, (names[0], names[1]), as_json=as_json)
 
 
@@ -144,7 +209,7 @@ def paper(
         row, is_there, directory = argument.partition("=")
         if not is_there or not directory:
             raise typer.BadParameter(f"`{argument}` is not ROW=DIR, `4b/longtracerl=evals/qwen4b` for example")
-        given.setdefault(row, []).append(Path(directory))
+        given.setdefault(row, []).append(_results(directory))
     found = reproduced(given)
     if html:
         write(html, views.html(found))
@@ -152,6 +217,13 @@ def paper(
         printer.json_([row.to_json() for row in found])
     else:
         printer.out(views.markdown(found).rstrip("\n"))
+
+
+def _results(text: str) -> Path:
+    from ltrl.cli.which import results
+    from ltrl.project import root
+
+    return results(text, project=root(Path.cwd()))
 
 
 def _page(results: Path, html: Path | None) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ltrl.state import Run
     from ltrl.submit import Request
 
-__all__ = ["ask_start", "rehearse", "resume", "show_request", "submit"]
+__all__ = ["ask_start", "launch", "rehearse", "resume", "show_request", "submit", "would_start"]
 
 Target = Annotated[
     Path | None,
@@ -61,7 +61,6 @@ def submit(
 
     Of a spec with a `sweep`, every cell that has no run yet is launched.
     """
-    from ltrl import submit as launcher
     from ltrl.bundle import SweepBundle
     from ltrl.cli import sweeps
     from ltrl.cli.which import checkpoint
@@ -86,11 +85,9 @@ def submit(
         raise typer.BadParameter("--resume-failed and --jobs go with a sweep, which this is not")
     chosen = checkpoint(fork, project=project) if fork else None
     if test_only:
-        _check_modules(bundle, dry_run=True)
-        every = launcher.requests(bundle, project=project, fresh=fresh, fork=chosen)
-        ask_start([(asked, asked.argv) for asked in every if asked.executor == "slurm"], bundle, as_json)
+        would_start(bundle, project, fresh=fresh, fork=chosen, as_json=as_json)
         return
-    _launch(bundle, project, fresh=fresh, fork=chosen, dry_run=dry_run, watch=watch, as_json=as_json)
+    launch(bundle, project, fresh=fresh, fork=chosen, dry_run=dry_run, watch=watch, as_json=as_json)
 
 
 def resume(
@@ -129,10 +126,19 @@ def resume(
         )
     else:
         bundle = bundles.read(run.path / "bundle")
-    _launch(bundle, Path(run.project), run=run, dry_run=dry_run, watch=watch, as_json=as_json)
+    launch(bundle, Path(run.project), run=run, dry_run=dry_run, watch=watch, as_json=as_json)
 
 
-def _launch(
+def would_start(bundle: Bundle, project: Path, *, fresh: bool = False, fork: Fork | None = None, as_json: bool) -> None:
+    """Asks Slurm when the jobs of a bundle would start; launches nothing."""
+    from ltrl import submit as launcher
+
+    _check_modules(bundle, dry_run=True)
+    every = launcher.requests(bundle, project=project, fresh=fresh, fork=fork)
+    ask_start([(asked, asked.argv) for asked in every if asked.executor == "slurm"], bundle, as_json)
+
+
+def launch(
     bundle: Bundle,
     project: Path,
     *,
@@ -143,6 +149,7 @@ def _launch(
     watch: bool,
     as_json: bool,
 ) -> None:
+    """Launches a bundle, or shows what would be launched."""
     from dataclasses import asdict
 
     from ltrl import runs
@@ -162,6 +169,8 @@ def _launch(
     row = runs.status(run)
     if run.is_complete:
         show.note(f"`{run.id}` is complete: nothing to do; `--fresh` starts it anew in a directory of its own")
+    if run.is_evaluation:
+        show.note(f"`ltrl eval show {run.id}` shows its results when it is complete")
     if not watch:
         if as_json:
             show.json_(row.to_json())
@@ -225,6 +234,8 @@ def _check_modules(bundle: Bundle, *, dry_run: bool) -> None:
     from ltrl.cli import show
     from ltrl.errors import LtrlError
 
+    if bundle.is_evaluation:
+        return
     if bundle.plan["launch"]["executor"] == "local" and (missing := create(bundle.engine).missing()):
         if not dry_run:
             raise LtrlError(missing)

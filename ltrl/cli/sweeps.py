@@ -37,13 +37,14 @@ def compare(
 def runs_named(names: Sequence[str | None] | None) -> list[Run]:
     """The runs that names mean, all cells of a sweep for its name; the newest run where there are no names."""
     from ltrl import runs
+    from ltrl.lineage import of_training
     from ltrl.project import root
 
     found: dict[Path, Run] = {}
     for name in names or [None]:
         sweep = find_sweep(name)
         several = [c.run for c in sweep.cells if c.run] if sweep else [runs.find_run(name, project=root(Path.cwd()))]
-        found |= {run.path: run for run in several}
+        found |= {run.path: of_training(run, "it has no steps and no reward") for run in several}
     return list(found.values())
 
 

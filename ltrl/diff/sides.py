@@ -118,15 +118,22 @@ def launched(target: str) -> Launched | None:
     """
     path = Path(target)
     if path.is_dir() and (path / bundle.LOCK).is_file():
-        return Launched(target, bundle.read(path), project.root(path.absolute().parent))
+        made = bundle.read(path)
+        if made.is_evaluation:
+            raise fail(
+                Code.NOT_COMPARABLE, f"`{target}` is the bundle of an evaluation: `ltrl diff` compares trainings"
+            )
+        return Launched(target, made, project.root(path.absolute().parent))
     if path.is_dir() and not (path / "run.json").is_file():
         message = f"the directory `{target}` is neither a bundle nor a run"
         raise fail(Code.NOT_COMPARABLE, message, hint="name a spec, a bundle or a run")
     if not path.is_dir() and (path.exists() or path.suffix in (".yaml", ".yml") or "/" in target or ":" in target):
         return None
     from ltrl import runs  # what knows runs is not needed for specs
+    from ltrl.lineage import of_training
 
     run = runs.find_run(f"{target}/" if path.is_dir() else target, project=project.root(Path.cwd()))
+    of_training(run, "`ltrl diff` compares trainings")
     return Launched(run.id, bundle.read(run.path / "bundle"), Path(run.project))
 
 

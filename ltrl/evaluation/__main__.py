@@ -1,4 +1,7 @@
-"""`python -m ltrl.evaluation CONFIG MODEL OUT`: the stage `eval`, which serves an exported model and measures it."""
+"""`python -m ltrl.evaluation CONFIG [MODEL] OUT`: the job of an evaluation.
+
+It measures the model that its file of the bundle names; with MODEL, as the stage `eval`, an exported one.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ltrl.errors import LtrlError
 from ltrl.evaluation.ending import ends_well
 from ltrl.evaluation.measure import Measurement, measure
-from ltrl.evaluation.spec import EvalSection
+from ltrl.evaluation.spec import Endpoint, EvalSection
 from ltrl.evaluation.summary import summaries
 from ltrl.evaluation.weights import model_directory
 
@@ -21,11 +25,10 @@ _LINE_ANSWERS = 100
 
 def main(arguments: Sequence[str]) -> int:
     """Evaluates; 1 for what a person can mend."""
-    config, model, out = map(Path, arguments)
+    config, *model, out = map(Path, arguments)
     try:
         with ends_well():
-            directory = model_directory(model.resolve())
-            found = _measurement(json.loads(config.read_bytes()), directory)
+            found = _measurement(json.loads(config.read_bytes()), *model)
             samples = measure(found, out, on_progress=_tell)
     except LtrlError as error:
         sys.stderr.write("".join(f"error[{d.code}]: {d.message}\n" for d in error.diagnostics))
@@ -38,19 +41,24 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _measurement(config: dict[str, object], directory: Path) -> Measurement:
-    """What the file of the bundle says, of a model; its name says which export it is."""
-    step = f"-{directory.name}" if directory.name.startswith("step_") else ""
+def _measurement(config: dict[str, Any], exported: Path | None = None) -> Measurement:
+    """What the file of the bundle says, of the model that it names, or of an exported one, whose name says its step."""
+    if exported is None:
+        subject = config["model"]
+    else:
+        directory = model_directory(exported.resolve())
+        step = f"-{directory.name}" if directory.name.startswith("step_") else ""
+        subject = {"base": str(directory), "revision": None, "served_as": f"{config['name']}{step}"}
+    endpoint = config.get("endpoint")
     return Measurement(
-        name=str(config["name"]),
+        name=config["name"],
         section=EvalSection.model_validate_json(json.dumps(config["eval"])),
-        base=str(directory),
-        revision=None,
-        prompt=int(str(config["prompt"])),
-        response=int(str(config["response"])),
-        total=int(str(config["total"])),
-        chat_format=str(config["chat_format"]),
-        served_as=f"{config['name']}{step}",
+        **subject,
+        prompt=config["prompt"],
+        response=config["response"],
+        total=config["total"],
+        chat_format=config["chat_format"],
+        endpoint=Endpoint.model_validate_json(json.dumps(endpoint)) if endpoint else None,
     )
 
 

@@ -39,15 +39,15 @@ class Sampling(Model):
 class Requests(Model):
     """How an endpoint is asked."""
 
-    concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
+    concurrency: Annotated[Annotated[int, Field(ge=1, le=4096)], Relaunch] = 64
     """Requests under way at once; further prompts are not even read."""
-    timeout_seconds: Positive = 7200.0
+    timeout_seconds: Annotated[Positive, Relaunch] = 7200.0
     """Longest time for one try, from connecting to the last byte."""
-    retries: Whole = 8
+    retries: Annotated[Whole, Relaunch] = 8
     """Further tries after one that failed in a way that may pass."""
-    backoff_seconds: NonNegative = 2.0
+    backoff_seconds: Annotated[NonNegative, Relaunch] = 2.0
     """Mean wait before the first retry; it doubles from one to the next and is spread at random."""
-    longest_wait_seconds: NonNegative = 300.0
+    longest_wait_seconds: Annotated[NonNegative, Relaunch] = 300.0
     """Longest wait between tries; an endpoint that asks for more (Retry-After) is given up."""
     extra_body: Annotated[dict[str, Any], AfterValidator(_fixes_nothing)] = {}
     """Further fields of a request, `chat_template_kwargs` for example."""
@@ -56,13 +56,13 @@ class Requests(Model):
 class Endpoint(Model):
     """Where the model is served already."""
 
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
+    base_url: Annotated[Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")], Relaunch]
     """Up to and with its version: `http://model:8000/v1`."""
     model: str | None = None
     """Name of the model, as the endpoint knows it; by default `model.base`."""
-    api_key: Secret | None = None
+    api_key: Annotated[Secret | None, Relaunch] = None
     """Where the key is found: `${env:NAME}` or `${file:PATH}`."""
-    prices: Prices | None = None
+    prices: Annotated[Prices | None, Relaunch] = None
     """Shows what an evaluation has cost."""
 
 
@@ -98,7 +98,7 @@ class EvalSection(Model):
     overlong: OverlongQuestion = "skip"
     """A prompt longer than the context allows: `skip` leaves it out of the figures, `wrong` counts it so, `cut-middle`
     keeps its beginning and end. All are counted."""
-    max_missing: Annotated[float, Field(ge=0, le=1)] = 0.02
+    max_missing: Annotated[Annotated[float, Field(ge=0, le=1)], Relaunch] = 0.02
     """Largest share of a benchmark's answers that may lack, because the endpoint or the judge failed; more fails the
     evaluation. What lacks is never counted as wrong, and asked again by the next call."""
     requests: Requests = Requests()

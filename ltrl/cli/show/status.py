@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ltrl.cli.show import cells, duration, note, relative, table
-from ltrl.stages import TRAIN, exported_models, run_of, stage_of
+from ltrl.stages import exported_models, run_of
 
 if TYPE_CHECKING:
     from ltrl.logs import LogFile
@@ -44,7 +44,7 @@ def run(row: Status, found: Run) -> None:
         ("", row.id),
         [
             ("state", f"{row.state}" + (f": {_why(row)}" if _why(row) else "")),
-            *(training if stage_of(found.path) == TRAIN else ()),
+            *(training if row.steps else ()),
             *(("exported" if i == 0 else "", relative(path)) for i, path in enumerate(models)),
             ("GPU-hours", f"{row.gpu_hours:.2f}, with {row.gpus} GPUs" if row.gpus else "none"),
             ("engine", row.engine),
@@ -190,7 +190,8 @@ def _with_bar(first: Status, rows: Iterator[Status]) -> Iterator[Status]:
 
 
 def _line(row: Status) -> str:
-    return f"{row.id}: step {row.step}/{row.steps}, {_following(row)}"
+    step = f"step {row.step}/{row.steps}, " if row.steps else ""
+    return f"{row.id}: {step}{_following(row)}"
 
 
 def _following(row: Status) -> str:
