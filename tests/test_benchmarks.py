@@ -71,7 +71,9 @@ def aa_lcr(tmp_path: Path, *, packed: bool) -> Path:
 @pytest.mark.parametrize("packed", [True, False])
 def test_aa_lcr_asks_with_the_prompt_of_its_card(tmp_path: Path, packed: bool) -> None:
     path = str(aa_lcr(tmp_path, packed=packed))
-    [question] = benchmark("aa-lcr", path=path, judge="exact")
+    made = benchmark("aa-lcr", path=path, judge="exact")
+    [question] = made
+    assert made.num_questions() == 1
     assert question == Question(
         id="7",
         messages=(
@@ -144,6 +146,7 @@ def mrcr(path: Path, *needles: int, prose: str = "tapirs walk") -> Path:
 
 def test_mrcr_sends_the_conversation_and_grades_the_ratio(tmp_path: Path) -> None:
     made = benchmark("mrcr", path=str(mrcr(tmp_path / "mrcr.parquet", 2, 8)), needles=[2])
+    assert made.num_questions() == 2  # a bound: how many needles each has is not looked at
     [question] = made
     assert [role for role, _ in question.messages] == ["user", "assistant", "user"]
     assert question.label == "aYooSG8CQgtapirs walk"
@@ -206,7 +209,9 @@ def frames(tmp_path: Path) -> tuple[str, str]:
 
 def test_frames_puts_the_articles_before_the_question(tmp_path: Path) -> None:
     path, articles = frames(tmp_path)
-    [question] = benchmark("frames", path=path, articles=articles, judge="exact")
+    made = benchmark("frames", path=path, articles=articles, judge="exact")
+    [question] = made
+    assert made.num_questions() == 1
     assert question.messages[0][1] == (
         "Here are the relevant Wikipedia articles:\nhttps://en.wikipedia.org/wiki/Jane_Ballou\nJane.\n\n"
         "https://en.wikipedia.org/wiki/List_of_people#S%C3%A3o\nMany.\n\n"
@@ -295,7 +300,8 @@ def test_longbench_v2_reads_answers_as_its_repository_does(answer: str, letter: 
 
 def test_a_json_list_is_read_item_by_item_and_its_end_is_missed(tmp_path: Path) -> None:
     path = Path(longbench_v2(tmp_path, *["short"] * 30)) / "data.json"
-    assert len(list(benchmark("longbench-v2", path=str(path)))) == 30
+    made = benchmark("longbench-v2", path=str(path))
+    assert len(list(made)) == made.num_questions() == 30
     path.write_text(path.read_text()[:-40])
     with pytest.raises(LtrlError, match=r"is not JSON: item 30 is no JSON, or the file ends in it"):
         list(benchmark("longbench-v2", path=str(path)))
@@ -320,6 +326,7 @@ def longreason(tmp_path: Path) -> str:
 def test_longreason_asks_the_same_questions_at_each_length(tmp_path: Path) -> None:
     made = benchmark("longreason", path=longreason(tmp_path), lengths=["128k", "8k"])
     questions = list(made)
+    assert made.num_questions() == len(questions)
     assert [(q.id, q.cluster, q.splits["length"]) for q in questions] == [
         ("128k-0", "0", "128k"), ("128k-1", "1", "128k"), ("8k-0", "0", "8k"), ("8k-1", "1", "8k"),
     ]  # fmt: skip
@@ -368,6 +375,7 @@ def test_ruler_ignores_case_and_counts_what_is_named() -> None:
 def test_ruler_hides_what_it_expects_and_is_about_as_long_as_asked(task: str) -> None:
     made = benchmark("ruler", tasks=[task], lengths=["2k", 8192], questions=3, seed=5)
     questions = list(made)
+    assert made.num_questions() == len(questions)
     assert [q.splits["length"] for q in questions] == ["2k"] * 3 + ["8k"] * 3
     for question in questions:
         prompt = question.messages[0][1]

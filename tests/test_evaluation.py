@@ -120,6 +120,17 @@ def test_two_benchmarks_of_the_same_questions_ask_them_once(tmp_path: Path) -> N
     assert told[-1] == (3, 3)
 
 
+def test_how_many_answers_there_will_be_is_known_before_all_questions_are_read(tmp_path: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    few = {"backend": "ruler", "tasks": ["single"], "lengths": [256], "questions": 30, "seed": 1, "limit": 4}
+    data = {"backend": "samples", "data": {"backend": "entity-chain", "samples": 5}, "samples": 2}
+    with loopback_judge(completion("?")) as server:
+        path = spec(tmp_path, server.base_url, benchmarks__few=few, benchmarks__data=data, requests__concurrency=1)
+        measure(measurement(path), tmp_path / "out", on_progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (1, 20)
+    assert {total for _, total in told} == {20}
+
+
 def test_no_more_is_under_way_than_allowed_and_no_further_prompt_is_made(tmp_path: Path) -> None:
     def script(number: int, request: dict[str, Any]) -> Answer:
         return Answer("1", delay=0.02)

@@ -28,6 +28,7 @@ from ltrl.backend.documentation import docstrings
 from ltrl.backend.models import Grade, Model, Note, Relaunch
 from ltrl.backend.protocols import (
     BenchmarkBackend,
+    CountsQuestions,
     DataBackend,
     EngineBackend,
     JudgeBackend,
@@ -75,6 +76,7 @@ __all__ = [
     "BenchmarkChoice",
     "BenchmarkSection",
     "Choice",
+    "CountsQuestions",
     "DataBackend",
     "DataChoice",
     "DataSection",

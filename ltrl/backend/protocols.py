@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BenchmarkBackend",
+    "CountsQuestions",
     "DataBackend",
     "EngineBackend",
     "JudgeBackend",
@@ -112,6 +113,15 @@ class BenchmarkBackend(Protocol):
 
         With an option of type `JudgeChoice` it is given the answers one by one as they come, by several threads.
         """
+        ...
+
+
+@runtime_checkable
+class CountsQuestions(Protocol):
+    """What a benchmark may offer beside: how long it is before its questions are read, for the time that remains."""
+
+    def num_questions(self) -> int:
+        """How many questions there are at most, quickly; raises LtrlError where they cannot be read."""
         ...
 
 

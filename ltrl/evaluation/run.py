@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from ltrl.backend import create
+from ltrl.backend import CountsQuestions, create
 from ltrl.benchmark import Question
-from ltrl.errors import Code, fail
+from ltrl.errors import Code, LtrlError, fail
 from ltrl.evaluation.answers import Log
 from ltrl.evaluation.asking import Asked, Prompt, Target, ask
 from ltrl.evaluation.grading import Grader, Planned, Set
@@ -22,7 +23,7 @@ __all__ = ["Progress", "evaluate"]
 ANSWERS, OUTCOMES = "answers.jsonl", "outcomes.jsonl"
 
 Progress = Callable[[int, int | None], None]
-"""Told how many answers there are, and how many there will be; None while questions are still being read."""
+"""Told how many answers there are, and how many there will be at most; None while nobody knows."""
 
 
 def evaluate(
@@ -88,12 +89,14 @@ class _Reader:
         self._keys: set[str] = set()
         """Of all answers so far: two benchmarks may have the same questions, which are asked once."""
         self._num_done = 0
-        self._is_read = False
+        self._most: dict[str, int | None] = {}
+        """Questions of each benchmark; a bound before all are read, None where nobody knows."""
 
     def prompts(self) -> Iterator[Prompt]:
         """The prompts of every question; notes which answers each question gets."""
+        self._most = {one.name: _most(one) for one in self._sets}
         for one in self._sets:
-            samples = one.section.samples or self._section.sampling.samples
+            samples = self._samples(one)
             seen: set[str] = set()
             for question in _questions(one):
                 if question.id in seen:
@@ -117,13 +120,37 @@ class _Reader:
             if not seen:
                 hint = "its options leave none, or its files are empty"
                 raise fail(Code.BAD_DATA, f"the benchmark `{one.name}` has no question", hint=hint)
-        self._is_read = True
-        self._on_progress(self._num_done, len(self._keys))
+            self._most[one.name] = len(one.planned)
+        self._on_progress(self._num_done, self._total)
 
     def answered(self) -> None:
         """One more answer, or the end of asking for one."""
         self._num_done += 1
-        self._on_progress(self._num_done, len(self._keys) if self._is_read else None)
+        self._on_progress(self._num_done, self._total)
+
+    @property
+    def _total(self) -> int | None:
+        """Answers in all, as far as it is known."""
+        left = 0
+        for one in self._sets:
+            most = self._most.get(one.name)
+            if most is None:
+                return None
+            left += max(0, most - len(one.planned)) * self._samples(one)
+        return len(self._keys) + left
+
+    def _samples(self, one: Set) -> int:
+        return one.section.samples or self._section.sampling.samples
+
+
+def _most(one: Set) -> int | None:
+    """How many questions a benchmark has at most, as far as it is known before they are read."""
+    known = None
+    if isinstance(one.backend, CountsQuestions):
+        with suppress(LtrlError):  # told when the questions are read
+            known = one.backend.num_questions()
+    bounds = [bound for bound in (known, one.section.limit) if bound is not None]
+    return min(bounds, default=None)
 
 
 def _questions(one: Set) -> Iterator[Question]:

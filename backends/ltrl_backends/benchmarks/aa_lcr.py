@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from ltrl.backend import BenchmarkSection, JudgeChoice, create
 from ltrl.benchmark import Answered, Outcome, Question, asked_of
 from ltrl.errors import Code, LtrlError, fail, unreadable
-from ltrl_backends.benchmarks.records import from_hub, local, read, text
+from ltrl_backends.benchmarks.records import count, from_hub, local, read, text
 
 __all__ = ["AALCR"]
 
@@ -49,10 +49,7 @@ class AALCR:
 
     def __iter__(self) -> Iterator[Question]:
         """Every question in the table's order."""
-        options = self._options
-        root = (
-            local(options.path) if options.path else from_hub(REPOSITORY, (TABLE, ARCHIVE), revision=options.revision)
-        )
+        root = self._root()
         document = _documents(root)
         for position, row in read(root / TABLE):
             category, folder = text(position, row, "document_category"), text(position, row, "document_set_id")
@@ -66,6 +63,14 @@ class AALCR:
                 text=question,
                 splits={"category": category},
             )
+
+    def num_questions(self) -> int:
+        """Rows of the table."""
+        return count(self._root() / TABLE)
+
+    def _root(self) -> Path:
+        path, revision = self._options.path, self._options.revision
+        return local(path) if path else from_hub(REPOSITORY, (TABLE, ARCHIVE), revision=revision)
 
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
         """1 where the judge says that an answer agrees with the official one."""

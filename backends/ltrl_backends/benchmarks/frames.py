@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import unquote
 
 from ltrl.backend import BenchmarkSection, JudgeChoice, create
 from ltrl.benchmark import Answered, Outcome, Question, asked_of
 from ltrl.errors import Code, Position, fail
-from ltrl_backends.benchmarks.records import Record, bad, from_hub, local, read, text
+from ltrl_backends.benchmarks.records import Record, bad, count, from_hub, local, read, text
 
 __all__ = ["FRAMES"]
 
@@ -48,7 +49,7 @@ class FRAMES:
     def __iter__(self) -> Iterator[Question]:
         """Every question in the table's order."""
         options = self._options
-        root = local(options.path) if options.path else from_hub(REPOSITORY, ("test.tsv",), revision=options.revision)
+        root = self._root()
         articles = _articles(options.articles)
         for position, row in read(root, ("test.tsv",)):
             question = text(position, row, "Prompt")
@@ -65,6 +66,14 @@ class FRAMES:
                 text=question,
                 splits={"articles": "2-4" if len(links) < 5 else "5 and more"},
             )
+
+    def num_questions(self) -> int:
+        """Rows of the table."""
+        return count(self._root(), ("test.tsv",))
+
+    def _root(self) -> Path:
+        path, revision = self._options.path, self._options.revision
+        return local(path) if path else from_hub(REPOSITORY, ("test.tsv",), revision=revision)
 
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
         """1 where the judge finds the official answer in an answer."""

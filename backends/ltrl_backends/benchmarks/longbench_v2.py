@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -16,11 +17,12 @@ from pydantic import Field
 from ltrl.backend import BenchmarkSection
 from ltrl.benchmark import Answered, Outcome, Question, each
 from ltrl.errors import Position
-from ltrl_backends.benchmarks.records import Record, from_hub, local, one_of, read, text
+from ltrl_backends.benchmarks.records import Record, count, from_hub, local, one_of, read, text
 
 __all__ = ["LongBenchV2", "extract"]
 
 REPOSITORY = "zai-org/LongBench-v2"
+FILES = ("data.json", "*.jsonl", "*.parquet")
 CHOICES = tuple("ABCD")
 LENGTHS = ("short", "medium", "long")
 _ANSWERS = (re.compile(r"The correct answer is \(([A-D])\)"), re.compile(r"The correct answer is ([A-D])"))
@@ -53,8 +55,7 @@ class LongBenchV2:
     def __iter__(self) -> Iterator[Question]:
         """Every question in the file's order."""
         options = self._options
-        root = local(options.path) if options.path else from_hub(REPOSITORY, ("data.json",), revision=options.revision)
-        for position, row in read(root, ("data.json", "*.jsonl", "*.parquet")):
+        for position, row in read(self._root(), FILES):
             length = one_of(position, row, "length", LENGTHS)
             if length in options.lengths:
                 yield Question(
@@ -68,6 +69,14 @@ class LongBenchV2:
                         "domain": text(position, row, "domain"),
                     },
                 )
+
+    def num_questions(self) -> int:
+        """Of all lengths."""
+        return count(self._root(), FILES)
+
+    def _root(self) -> Path:
+        path, revision = self._options.path, self._options.revision
+        return local(path) if path else from_hub(REPOSITORY, ("data.json",), revision=revision)
 
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
         """1 for the right letter."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ltrl.backend import BenchmarkSection
 from ltrl.benchmark import Answered, Outcome, Question, each
-from ltrl_backends.benchmarks.records import bad, from_hub, local, read, text
+from ltrl_backends.benchmarks.records import bad, count, from_hub, local, read, text
 
 __all__ = ["LongReason", "extract"]
 
@@ -53,11 +54,9 @@ class LongReason:
     def __iter__(self) -> Iterator[Question]:
         """Every question of each length, the lengths in the spec's order."""
         options = self._options
-        wanted = [f"data/{length}-*.parquet" for length in options.lengths]
-        root = local(options.path) if options.path else from_hub(REPOSITORY, wanted, revision=options.revision)
+        root = self._root()
         for length in options.lengths:
-            names = (f"data/{length}-*.parquet", f"{length}-*.parquet", f"{length}.parquet", f"{length}.jsonl")
-            for position, row in read(root, names):
+            for position, row in read(root, _files(length)):
                 number = str(row.get("example_idx", position.line - 1))
                 label = text(position, row, "answer").strip().upper()
                 if label not in LETTERS:
@@ -71,9 +70,25 @@ class LongReason:
                     cluster=number,  # the same question at another length is no independent one
                 )
 
+    def num_questions(self) -> int:
+        """At all lengths that are asked for."""
+        root = self._root()
+        return sum(count(root, _files(length)) for length in self._options.lengths)
+
+    def _root(self) -> Path:
+        options = self._options
+        if options.path:
+            return local(options.path)
+        wanted = [f"data/{length}-*.parquet" for length in options.lengths]
+        return from_hub(REPOSITORY, wanted, revision=options.revision)
+
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
         """1 for the right letter."""
         return each(answers, _outcome)
+
+
+def _files(length: str) -> tuple[str, ...]:
+    return (f"data/{length}-*.parquet", f"{length}-*.parquet", f"{length}.parquet", f"{length}.jsonl")
 
 
 def extract(answer: str) -> str | None:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import cache
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -20,11 +21,12 @@ from pydantic import Field
 from ltrl.backend import BenchmarkSection
 from ltrl.benchmark import Answered, Outcome, Question, each
 from ltrl.errors import Position
-from ltrl_backends.benchmarks.records import Record, bad, from_hub, local, read, text
+from ltrl_backends.benchmarks.records import Record, bad, count, from_hub, local, read, text
 
 __all__ = ["MRCR", "bin_of", "ratio"]
 
 REPOSITORY = "openai/mrcr"
+FILES = ("*needle*.parquet", "*needle*/*.parquet", "*.parquet", "*.jsonl")
 BOUNDS = tuple(4096 * 2**i for i in range(9))
 CHARACTERS_PER_TOKEN = 4.5
 """Of English prose under o200k_base, roughly: only where the tokenizer is not there."""
@@ -55,17 +57,15 @@ class MRCR:
     def __iter__(self) -> Iterator[Question]:
         """Every conversation in the files' order."""
         options = self._options
-        patterns = ("*needle*.parquet", "*needle*/*.parquet", "*.parquet", "*.jsonl")
-        root = local(options.path) if options.path else from_hub(REPOSITORY, patterns, revision=options.revision)
-        count, mark = _counter()
-        for position, row in read(root, patterns):
+        num, mark = _counter()
+        for position, row in read(self._root(), FILES):
             num_needles = row.get("n_needles")
             if not isinstance(num_needles, int):
                 raise bad(position, "has no number as its `n_needles`")
             if num_needles not in options.needles:
                 continue
             messages, answer = _messages(position, row), text(position, row, "answer")
-            num_tokens = sum(count(content) for _, content in messages) + count(answer)
+            num_tokens = sum(num(content) for _, content in messages) + num(answer)
             if options.max_tokens and num_tokens > options.max_tokens:
                 continue
             yield Question(
@@ -76,6 +76,14 @@ class MRCR:
                 splits={"needles": str(num_needles), "length": mark + bin_of(num_tokens)},
                 extra={"prefix": text(position, row, "random_string_to_prepend")},
             )
+
+    def num_questions(self) -> int:
+        """With any number of needles, of any length."""
+        return count(self._root(), FILES)
+
+    def _root(self) -> Path:
+        path, revision = self._options.path, self._options.revision
+        return local(path) if path else from_hub(REPOSITORY, FILES, revision=revision)
 
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
         """The card's ratio of each answer."""

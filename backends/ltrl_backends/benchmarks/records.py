@@ -7,12 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ltrl.errors import Code, LtrlError, Position, Source, fail, unreadable
 
-__all__ = ["Record", "bad", "from_hub", "local", "one_of", "read", "text"]
+__all__ = ["Record", "bad", "count", "from_hub", "local", "one_of", "read", "text"]
 
 Record = Mapping[str, Any]
 
@@ -53,13 +54,7 @@ def read(path: Path, patterns: Iterable[str] = ()) -> Iterator[tuple[Position, R
 
     Raises BAD_DATA for what is no record, and for a directory without such files.
     """
-    files = [path]
-    if path.is_dir():
-        files = sorted({file for pattern in patterns for file in path.glob(pattern)})
-        if not files:
-            listed = ", ".join(f"`{pattern}`" for pattern in patterns)
-            raise fail(Code.BAD_DATA, f"`{path}` has no file like {listed}")
-    for file in files:
+    for file in _files(path, patterns):
         reader = _READERS.get(file.suffix)
         if reader is None:
             raise fail(Code.BAD_DATA, f"`{file}` is none of {', '.join(f'`{suffix}`' for suffix in _READERS)}")
@@ -75,6 +70,30 @@ def read(path: Path, patterns: Iterable[str] = ()) -> Iterator[tuple[Position, R
             raise LtrlError(unreadable(error, f"the benchmark's data `{file}`")) from None
         except (ValueError, csv.Error) as error:
             raise fail(Code.BAD_DATA, f"`{file}` is not {file.suffix[1:].upper()}: {error}") from error
+
+
+def count(path: Path, patterns: Iterable[str] = ()) -> int:
+    """How many records `read` finds, those of Parquet without reading them; raises as it does."""
+    return sum(_num_records(file) for file in _files(path, patterns))
+
+
+def _num_records(file: Path) -> int:
+    if file.suffix == ".parquet":
+        with suppress(ImportError, OSError, ValueError):  # told by `read`
+            from pyarrow.parquet import read_metadata
+
+            return int(read_metadata(file).num_rows)
+    return sum(1 for _ in read(file))
+
+
+def _files(path: Path, patterns: Iterable[str]) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted({file for pattern in patterns for file in path.glob(pattern)})
+    if not found:
+        listed = ", ".join(f"`{pattern}`" for pattern in patterns)
+        raise fail(Code.BAD_DATA, f"`{path}` has no file like {listed}")
+    return found
 
 
 def text(position: Position, record: Record, name: str) -> str:

@@ -68,6 +68,11 @@ class RULER:
                 for number in range(options.questions):
                     yield question(task, length, f"{options.seed}-{task}-{length}-{number}")
 
+    def num_questions(self) -> int:
+        """Of every task at every length."""
+        options = self._options
+        return len(options.lengths) * len(options.tasks) * options.questions
+
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
         """RULER's share of expected strings."""
         return each(answers, _outcome)

@@ -51,6 +51,10 @@ class Samples:
                 extra={"rubrics": sample.rubrics},
             )
 
+    def num_questions(self) -> int:
+        """As many as there are samples."""
+        return len(self._data)
+
     def grade(self, answers: Sequence[Answered]) -> list[Outcome]:
         """The judge's verdict, or the share of the rubric."""
         if self._options.measure == "answer":

@@ -22,6 +22,8 @@ __all__ = ["chance", "comparison", "interval", "percent", "progress", "spent", "
 
 _FEW_QUESTIONS = 200
 _LINE_SECONDS = 60.0
+_BESIDE_BAR = 38
+"""Characters that `12,345/12,345 answers, 12:34:56 left` takes."""
 _LEAST_NAME, _BETWEEN = 12, 3
 """Characters of a terminal: for names, which are folded, and between columns."""
 
@@ -38,21 +40,20 @@ def progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    console = Console(stderr=True)
+    room = console.width - len(name) - _BESIDE_BAR
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=max(4, min(40, room))),
         MofNCompleteColumn(),
         TextColumn("answers,"),
-        TimeElapsedColumn(),
-        TextColumn("passed,"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("left"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -123,7 +124,7 @@ def spent(found: Sequence[Summary], prices: Mapping[str, float] | None) -> Itera
 
     prompt, response = (sum(getattr(one.counts, f"{what}_tokens") for one in found) for what in ("prompt", "response"))
     cost = (prompt * prices["prompt"] + response * prices["response"]) / 1e6 if prices else None
-    yield _tokens(prompt, response, cost)
+    yield _tokens(prompt, response, cost) if prompt or response else "the endpoint counts no tokens"
     judges = Usage.sum_of(one.counts.judge for one in found)
     if judges is not None:
         replies = f"{judges.replies:,} {'reply' if judges.replies == 1 else 'replies'}"
