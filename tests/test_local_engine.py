@@ -18,11 +18,12 @@ from ltrl.samples import Sample
 from ltrl.scoring import Score, parse_response
 from ltrl_backends.local_engine.checkpoints import Checkpoints
 from ltrl_backends.local_engine.collapse import refuse_collapse
+from ltrl_backends.local_engine.driver import _require_gpu
 from ltrl_backends.local_engine.metrics import Metrics, response_metrics, validation_metrics
 from ltrl_backends.local_engine.options import Collapse
 from ltrl_backends.local_engine.prompts import prompt_order
 from ltrl_backends.local_engine.scorer import Scored
-from ltrl_backends.local_engine.settings import CheckpointSettings, read_settings
+from ltrl_backends.local_engine.settings import CheckpointSettings, read_settings, settings
 
 
 def checkpoints(directory: Path, **settings: Any) -> Checkpoints:
@@ -328,3 +329,28 @@ def test_one_gpu_is_what_the_profile_must_ask_for(tmp_path: Path) -> None:
     [file] = create(planned.resolved.engine).artifacts(planned)
     made = json.loads(file.text)
     assert (made["device"], made["precision"]) == ("cuda", "bfloat16")
+
+
+class Gpus:
+    """What the driver asks of PyTorch: a machine with GPUs, of the old kind."""
+
+    def __init__(self, *, has_bfloat16: bool) -> None:
+        self.cuda = self
+        self.is_available = lambda: True
+        self.is_bf16_supported = lambda: has_bfloat16
+        self.get_device_name = "GPU {}".format
+
+
+def test_the_gpu_must_know_what_the_spec_computes_with(tmp_path: Path) -> None:
+    sets = ["engine.device=cuda", "cluster.gpus_per_node=1"]
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    wants = {
+        precision: settings(
+            compiling.prepare(tmp_path / "spec.yaml", sets=[*sets, f"engine.precision={precision}"]).resolved
+        )
+        for precision in ("float32", "bfloat16")
+    }
+    _require_gpu(wants["bfloat16"], Gpus(has_bfloat16=True))
+    _require_gpu(wants["float32"], Gpus(has_bfloat16=False))
+    with pytest.raises(LtrlError, match="but `GPU 0` has none"):
+        _require_gpu(wants["bfloat16"], Gpus(has_bfloat16=False))

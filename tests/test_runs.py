@@ -207,7 +207,10 @@ def test_the_commands_from_submit_to_cancel(tmp_path):
     failed = cli(tmp_path, "submit", "--watch")
     assert failed.returncode == 3
     assert failed.stderr.startswith("bundle compiled last here: build/trial-01234567\n")
-    assert failed.stderr.endswith("step 3/4, FAILED, reward 0.500, the driver ended with status 1\n")
+    assert failed.stderr.splitlines()[-2:] == [
+        "trial-01234567: step 3/4, FAILED, reward 0.500, the driver ended with status 1",
+        "`ltrl why trial-01234567` tells the first cause",
+    ]
     again = cli(tmp_path, "submit", str(bundle.path), "--watch", "--json")
     assert (again.returncode, json.loads(again.stdout)["state"]) == (0, "COMPLETED")
     again = cli(tmp_path, "submit", "--watch")

@@ -237,7 +237,10 @@ def watch_run(run: Run) -> Status:
 
 def exit_with(row: Status) -> None:
     """Ends with status 3 unless a run has succeeded."""
+    from ltrl.cli import show
     from ltrl.state import State
 
+    if row.state is State.FAILED:
+        show.note(f"`ltrl why {row.id}` tells the first cause")
     if row.state is not State.COMPLETED:
         raise typer.Exit(3)
