@@ -18,6 +18,7 @@ from ltrl.cli import main
 from ltrl.evaluation.comparison import compare
 from ltrl.evaluation.paper import BENCHMARKS, TABLE, reproduced
 from ltrl.evaluation.results import Head, Sample, read, write
+from ltrl.evaluation.summary import summaries
 
 
 def sample(benchmark: str, question: int, score: float | None, number: int = 0, **more: Any) -> Sample:
@@ -53,6 +54,22 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
 def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
     made = [sample("n", 1, 0.5, ill_formed=("Wrong thinking format.",), extracted="B"), sample("n", 2, None)]
     assert list(read(results(tmp_path / "a", made))) == made
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (["128k", "8k", "expanded"], ["128k", "8k", "expanded"]),
+        (["128k", "8k", "64k"], ["8k", "64k", "128k"]),
+        (["~64k-128k", "~512k-1m", "~4k-8k", "~<4k"], ["~<4k", "~4k-8k", "~64k-128k", "~512k-1m"]),
+        ([">1m", "<4k", "4k-8k", "512k-1m"], ["<4k", "4k-8k", "512k-1m", ">1m"]),
+        (["8", "2", "4"], ["2", "4", "8"]),
+    ],
+)
+def test_parts_stand_by_the_size_that_they_name(parts: list[str], expected: list[str]) -> None:
+    made = [sample("n", i, 1.0, splits={"length": part}) for i, part in enumerate(parts)]
+    [found] = summaries(made)
+    assert list(found.parts["length"]) == expected
 
 
 def test_two_models_are_compared_on_the_questions_that_both_answered(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ltrl.errors import Code, fail
-from ltrl.evaluation.results import Sample, read, scores
+from ltrl.evaluation.results import Sample, read, scores, splits
 from ltrl.evaluation.statistics import Difference, Estimate, Scores, difference, holm, mean
 
 __all__ = ["Compared", "compare", "pairs"]
@@ -83,8 +83,7 @@ def _compared(name: str, a: list[Sample], b: list[Sample], *, with_parts: bool) 
     made = _difference(name, *pair, num_unpaired=len(first.keys() ^ second.keys()))
     if made is None or not with_parts:
         return made
-    for split in dict.fromkeys(split for sample in a for split in sample.splits):
-        values = dict.fromkeys(sample.splits[split] for sample in a if split in sample.splits)
+    for split, values in splits(a).items():
         inside = {
             value: part
             for value in values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,10 +15,13 @@ from ltrl.errors import Code, LtrlError, fail, unreadable
 from ltrl.evaluation.statistics import Scores
 from ltrl.scoring import Usage
 
-__all__ = ["HEAD", "SAMPLES", "Head", "Sample", "Status", "read", "read_head", "scores", "write"]
+__all__ = ["HEAD", "SAMPLES", "Head", "Sample", "Status", "read", "read_head", "scores", "splits", "write"]
 
 HEAD, SAMPLES = "evaluation.json", "samples.jsonl"
 FORMAT = 1
+
+_SIZE = re.compile(r"(\d+)([km]?)")
+_UNITS = {"": 1, "k": 1024, "m": 1024**2}
 
 Status = Literal["graded", "too-long", "unanswered", "unjudged"]
 """`graded` has a score; `too-long` prompts were not asked; `unanswered` and `unjudged` are missing."""
@@ -144,6 +148,22 @@ def scores(samples: Iterable[Sample]) -> dict[str, Scores]:
         if sample.score is not None:
             found.setdefault(sample.question, (sample.cluster or sample.question, []))[1].append(sample.score)
     return {question: Scores(cluster, tuple(values)) for question, (cluster, values) in found.items()}
+
+
+def splits(samples: Iterable[Sample]) -> dict[str, list[str]]:
+    """The parts of each split: by the sizes that they name (`<4k`, `4k-8k`, `128k`), else as they come."""
+    found: dict[str, dict[str, None]] = {}
+    for sample in samples:
+        for split, part in sample.splits.items():
+            found.setdefault(split, {})[part] = None
+    return {split: _by_size(list(parts)) for split, parts in found.items()}
+
+
+def _by_size(parts: list[str]) -> list[str]:
+    sizes = {part: match for part in parts if (match := _SIZE.search(part))}
+    if len(sizes) < len(parts):
+        return parts
+    return sorted(parts, key=lambda part: (int(sizes[part][1]) * _UNITS[sizes[part][2]], "<" not in part))
 
 
 def _replace(path: Path, lines: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ltrl.evaluation.results import Sample, scores
+from ltrl.evaluation.results import Sample, scores, splits
 from ltrl.evaluation.statistics import Estimate, mean, pass_at
 from ltrl.scoring import Usage
 
@@ -97,11 +97,11 @@ def _summary(name: str, samples: list[Sample], *, with_parts: bool) -> Summary:
     chances = {k: one for k in wanted if (one := pass_at(k, questions)) is not None}
     parts: dict[str, dict[str, Summary]] = {}
     if with_parts:
-        for split in dict.fromkeys(split for sample in samples for split in sample.splits):
-            inside: dict[str, list[Sample]] = {}
+        for split, names in splits(samples).items():
+            inside: dict[str, list[Sample]] = {part: [] for part in names}
             for sample in samples:
                 if split in sample.splits:
-                    inside.setdefault(sample.splits[split], []).append(sample)
+                    inside[sample.splits[split]].append(sample)
             if len(inside) > 1:
                 parts[split] = {part: _summary(part, members, with_parts=False) for part, members in inside.items()}
     return Summary(name, counts, mean(questions), chances, parts)
