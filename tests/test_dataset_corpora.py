@@ -155,9 +155,12 @@ BROKEN = [
     (b'{"id": "t", "text": "no title"}', "5: `title` is missing or not text"),
     (b"[1, 2]", "6: not a JSON object"),
     (b'{"id": "x", "title": "again", "text": "same id"}', "7: the id `x` is that of an earlier page"),
-    (b'{"id": "s", "title": "S", "text": "\\ud800"}', "8: its text has half of a surrogate pair"),
+    (b'{"id": "s", "title": "S", "text": "\\ud800"}', "8: it has half of a surrogate pair"),
     (b'{"id": "long", "text": "' + b"a" * 5000 + b'"}', "9: the line has more than 4096 bytes (`max_page_bytes`)"),
-    (b"[" * 3000, "10: not JSON that can be read: too deep, or a number too long"),
+    (b'{"id": "l", "title": "L", "text": "link", "links": ["\\ud800"]}', "10: it has half of a surrogate pair"),
+    (b'{"id": "a", "title": "A", "text": "anchor", "links": [{"target": "x", "anchor": "\\ud800"}]}',
+     "11: it has half of a surrogate pair"),
+    (b"[" * 3000, "12: not JSON that can be read: too deep, or a number too long"),
 ]  # fmt: skip
 
 
@@ -175,7 +178,7 @@ def test_everything_broken_is_skipped_and_counted_if_one_wants(tmp_path: Path) -
     file = tmp_path / "c.jsonl"
     file.write_bytes(b"\n".join(line for line, _ in BROKEN))
     corpus = store(tmp_path, "jsonl", path=str(file), max_page_bytes=4096, broken="skip")
-    assert (corpus.num_pages, corpus.facts["num_skipped"]) == (1, 9)
+    assert (corpus.num_pages, corpus.facts["num_skipped"]) == (1, 11)
     assert corpus.facts["skipped"] == [f"{file}:{problem}" for _, problem in BROKEN if problem]
 
 

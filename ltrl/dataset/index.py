@@ -226,14 +226,16 @@ def _take(db: sqlite3.Connection, item: SourcePage | Unusable, tally: _Tally, se
     problem = item.reason if isinstance(item, Unusable) else _problem(item, section)
     if isinstance(item, SourcePage) and problem is None:
         page = (tally.num_pages + 1, item.id, item.title, clean(item.text))
+        links = [(normal(link.target), link.anchor) for link in item.links]
         aliases = json.dumps(item.aliases, ensure_ascii=False) if item.aliases else None
         try:
+            "".join(text for link in links for text in link).encode()
             row = (*page, aliases, sketch(page[3]).tobytes())
             db.execute("INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
             problem = f"the id `{item.id}` is that of an earlier page"
         except UnicodeEncodeError:
-            problem = "its text has half of a surrogate pair"
+            problem = "it has half of a surrogate pair"
     if problem is not None:
         tally.num_skipped += 1
         if len(tally.skipped) < MOST_TOLD:
@@ -245,8 +247,7 @@ def _take(db: sqlite3.Connection, item: SourcePage | Unusable, tally: _Tally, se
     db.execute("INSERT INTO search(rowid, title, text) VALUES (?, ?, ?)", (number, page[2], page[3]))
     names = ((item.id, 0), (item.title, 1), *((alias, 2) for alias in item.aliases))
     db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?, ?)", ((normal(n), rank, number) for n, rank in names))
-    rows = ((number, place, normal(link.target), link.anchor) for place, link in enumerate(item.links))
-    db.executemany("INSERT INTO written VALUES (?, ?, ?, ?)", rows)
+    db.executemany("INSERT INTO written VALUES (?, ?, ?, ?)", ((number, i, *link) for i, link in enumerate(links)))
 
 
 def _problem(page: SourcePage, section: CorpusSection) -> str | None:
