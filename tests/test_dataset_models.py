@@ -503,3 +503,39 @@ def test_imported_trajectories_and_own_questions_make_a_data_set(
     assert [p.id for p in sample.passages if p.tier == "gold"] in (["p0", "p1"], ["p1", "p0"])
     section = load("corpus", "jsonl").Options(backend="jsonl", path=str(tmp_path / "c.jsonl"))
     assert index(section, tmp_path / "data/corpora", QUIET).num_pages == 150
+
+
+GIVEN = {"question": "Who?", "answer": "Ada", "entities": ["Bo"], "path": ["p0", "p1"]}
+
+
+def test_everything_wrong_with_given_questions_is_said_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LTRL_PROJECT_DIR", str(tmp_path))
+    wrong: list[tuple[Any, str | None]] = [
+        (GIVEN, None),
+        ({**GIVEN, "answer": 5}, "`answer` is missing or not text"),
+        ({**GIVEN, "question": " "}, "`question` is missing or not text"),
+        ({**GIVEN, "entities": "Bo"}, "`entities` is missing or no list of texts"),
+        ({**GIVEN, "entities": []}, "`entities` is missing or no list of texts"),
+        ({**GIVEN, "entities": ["!"]}, "the entity `!` has no letter or digit to be found by"),
+        ({**GIVEN, "path": []}, "`path` is missing or no list of texts"),
+        ({**GIVEN, "path": ["p0", "nowhere"]}, "the corpus has no page `nowhere`"),
+        ({**GIVEN, "aliases": {"Bo": "B"}}, "`aliases` is no object with a list of texts for each entity"),
+        ({**GIVEN, "id": "asked-000001"}, "the id `asked-000001` is that of an earlier question"),
+        ([GIVEN], "not an object"),
+    ]
+    file = tmp_path / "q.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record, _ in wrong) + "{\n")
+    made = {"walk": WALK, "question": "template", "agent": "scripted", "questions_file": "q.jsonl", "records": 1}
+    dataset = spec(tmp_path, "http://127.0.0.1:9/v1", **made)
+    with pytest.raises(LtrlError) as caught:
+        built(tmp_path, dataset)
+    said = [found.message for found in caught.value.diagnostics]
+    assert said == [f"{file}:{n}: {told}" for n, (_, told) in enumerate([*wrong, (None, "not JSON")], 1) if told]
+    file.write_text("\n\n")
+    with pytest.raises(LtrlError, match=r"the file `.*q.jsonl` has no question"):
+        built(tmp_path, dataset)
+    file.write_text("\n" + json.dumps(GIVEN) + "\n")
+    with pytest.raises(LtrlError, match=r"1 candidates gave 0 records, 1 are asked for \(the agent found nothing: 1\)"):
+        built(tmp_path, dataset)

@@ -7,20 +7,22 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ltrl.dataset.corpus import Corpus
 from ltrl.dataset.kinds import Draft, QuestionSection, Rejected
 from ltrl.dataset.page import Page
-from ltrl.errors import Code, LtrlError, fail, unreadable
+from ltrl.errors import Code, Diagnostic, LtrlError, fail, raise_if_any, unreadable
 from ltrl.scoring import is_findable, matcher, tokens
 
 __all__ = ["Duplicates", "Question", "accept", "given"]
 
 _SHORTEST_NAME = 3
 """Letters of a name that gives something away: shorter ones are words of their own too often."""
+_MOST_TOLD = 20
+"""Broken questions of a file that are named; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +90,64 @@ def leaked(text: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def given(file: str, name: str, corpus: Corpus) -> list[Question]:
-    """The questions of a file, their paths looked up in the corpus; raises LtrlError for one that cannot be used."""
+    """The questions of a file, their paths looked up in the corpus; raises LtrlError with all that cannot be used."""
     path = Path(os.environ.get("LTRL_PROJECT_DIR", "")) / file
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise LtrlError(unreadable(error, f"the questions `{path}`")) from None
-    return [_given(line, f"{path}:{number}", f"{name}-{number:06d}", corpus) for number, line in enumerate(lines, 1)]
+    found: dict[str, Question] = {}
+    broken: list[Diagnostic] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            question = _given(line, f"{name}-{number:06d}", corpus)
+            if question.id in found:
+                raise ValueError(f"the id `{question.id}` is that of an earlier question")
+            found[question.id] = question
+        except ValueError as error:
+            hint = None if broken else "a question is an object with `question`, `answer`, `entities` and `path`"
+            broken.append(Diagnostic(Code.BAD_DATA, f"{path}:{number}: {error}", hint=hint))
+    if len(broken) > _MOST_TOLD:
+        broken[_MOST_TOLD:] = [Diagnostic(Code.BAD_DATA, f"{len(broken) - _MOST_TOLD} more questions are broken")]
+    raise_if_any(broken)
+    if not found:
+        raise fail(Code.BAD_DATA, f"the file `{path}` has no question")
+    return [*found.values()]
 
 
-def _given(line: bytes, where: str, id: str, corpus: Corpus) -> Question:
+def _given(line: bytes, id: str, corpus: Corpus) -> Question:
+    """The question on a line; raises ValueError with what is wrong."""
     try:
         record = json.loads(line)
-        found = Question.from_json({"id": id, "aliases": {}, **record})
-    except (ValueError, TypeError, KeyError, AttributeError):
-        hint = "a question is an object with `question`, `answer`, `entities` and `path`"
-        raise fail(Code.BAD_DATA, f"{where}: no question", hint=hint) from None
-    pages = [corpus.named(page) for page in found.path]
-    for page, named in zip(found.path, pages, strict=True):
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON") from None
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    for key in ("question", "answer", "id"):
+        value = record.get(key, id if key == "id" else None)
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"`{key}` is missing or not text")
+    for key in ("entities", "path"):
+        if not _are_texts(record.get(key)) or not record[key]:
+            raise ValueError(f"`{key}` is missing or no list of texts")
+    aliases = record.get("aliases", {})
+    if not isinstance(aliases, dict) or not all(map(_are_texts, aliases.values())):
+        raise ValueError("`aliases` is no object with a list of texts for each entity")
+    names = [*record["entities"], *(alias for found in aliases.values() for alias in found)]
+    if (nameless := next((n for n in names if not is_findable(n)), None)) is not None:
+        raise ValueError(f"the entity `{nameless}` has no letter or digit to be found by")
+    pages = [corpus.named(page) for page in record["path"]]
+    for page, named in zip(record["path"], pages, strict=True):
         if named is None:
-            raise fail(Code.BAD_DATA, f"{where}: the corpus has no page `{page}`")
-    return replace(found, path=tuple(page.id for page in pages if page is not None))
+            raise ValueError(f"the corpus has no page `{page}`")
+    path = [page.id for page in pages if page is not None]
+    return Question.from_json({"id": id, **record, "path": path, "aliases": aliases})
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value)
 
 
 class Duplicates:

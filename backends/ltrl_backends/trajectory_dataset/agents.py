@@ -79,7 +79,7 @@ class ScriptedAgent:
 
     def attempt(self, question: str, tools: Tools, random: Random) -> None:
         """Searches, opens, cites, answers."""
-        parts = [part for part in _PART.split(question) if len(_words(part)) >= 3]
+        parts = [part for part in _PART.split(question) if len(_words(part)) >= 3] or [question]
         opens = self._opens + tools.number
         cited: list[str] = []
         for part in parts[:-1] if parts[-1].rstrip().endswith("?") and len(parts) > 1 else parts:
