@@ -333,6 +333,11 @@ def test_a_job_that_reaches_its_time_limit_goes_on_without_asking_twice(project:
     assert "needles" in cli("eval", "show", run.id).stdout
     same = cli("eval", "compare", run.id, str(run.path))
     assert same.returncode == 0, same.stderr
+    beside = submit.submit(compiled(project), project=project, fresh=True)
+    assert "could be any of" in cli("eval", "show", run.id[:-1]).stderr
+    ended(beside, State.FAILED)  # its endpoint is gone by now
+    why = cli("why", beside.id)
+    assert "nobody answers at" in why.stdout
     with pytest.raises(LtrlError) as complete:
         submit.request(compiled(project), project=project)
     assert complete.value.diagnostics[0].hint == f"`ltrl eval show {run.id}` shows its results"

@@ -169,8 +169,8 @@ def launch(
     row = runs.status(run)
     if run.is_complete:
         show.note(f"`{run.id}` is complete: nothing to do; `--fresh` starts it anew in a directory of its own")
-    if run.is_evaluation:
-        show.note(f"`ltrl eval show {run.id}` shows its results when it is complete")
+    if run.is_evaluation and not watch:
+        show.note(f"`ltrl eval show {run.id}` shows its results{'' if run.is_complete else ' when it is complete'}")
     if not watch:
         if as_json:
             show.json_(row.to_json())
@@ -186,6 +186,8 @@ def launch(
             show.out(row.id)
         return
     row = watch_run(run)
+    if run.is_evaluation:
+        show.note(f"`ltrl eval show {run.id}` shows its results")
     if as_json:
         show.json_(row.to_json())
     exit_with(row)

@@ -59,8 +59,10 @@ def results(text: str | Path, *, project: Path) -> Path:
     if not path.exists() and path.name == str(text):
         try:
             path = find_run(str(text), project=project).path
-        except LtrlError:  # a directory that is not there, which its reader tells
-            return path
+        except LtrlError as error:
+            if error.diagnostics[0].hint is None:  # it could be any of several
+                raise
+            return path  # a directory that is not there, which its reader tells
     if not (path / "run.json").is_file():
         return path
     return next((found for found in (stage_dir(path, EVAL) / RESULTS, path / RESULTS) if found.is_dir()), path)

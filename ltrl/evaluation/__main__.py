@@ -28,10 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     config, *model, out = map(Path, arguments)
     try:
         with ends_well():
-            found = _measurement(json.loads(config.read_bytes()), *model)
-            samples = measure(found, out, on_progress=_tell)
+            asked = _measurement(json.loads(config.read_bytes()), *model)
+            samples = measure(asked, out, on_progress=_tell)
     except LtrlError as error:
-        sys.stderr.write("".join(f"error[{d.code}]: {d.message}\n" for d in error.diagnostics))
+        for found in error.diagnostics:
+            sys.stderr.write(
+                f"error[{found.code}]: {found.message}\n" + (f"hint: {found.hint}\n" if found.hint else "")
+            )
         return 1
     for one in summaries(samples):
         if one.score is not None:

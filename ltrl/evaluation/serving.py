@@ -49,7 +49,7 @@ def served(model: str, serve: Serve, *, name: str, revision: str | None, total: 
     port = _free_port()
     words = command(model, serve, name=name, revision=revision, total=total, port=port)
     if shutil.which(words[0]) is None:
-        hint = "run where it is installed, in a container for example, or serve elsewhere and set `endpoint`"
+        hint = "run where it is installed: `--cluster NAME` with a container; or serve elsewhere and set `endpoint`"
         raise fail(Code.NOT_SERVED, f"`{words[0]}` is not installed here", hint=hint)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
