@@ -104,7 +104,7 @@ def main() -> int:
             "`data stats`": lambda: count_all(path, Looks(estimate, rubric=False, overlap=True), 1),
             "`data check`": lambda: check([path], Looks(estimate)),
             f"`data check`, {jobs} processes": lambda: check([path], Looks(estimate), jobs=jobs),
-            "`data check` against itself": lambda: check([path], Looks(estimate), evaluation={"copy": copy}),
+            "`data check` against a copy of itself": lambda: check([path], Looks(estimate), evaluation={"copy": copy}),
         }
         if not options.estimates:
             exact = Counter(write_tokenizer(Path(directory, "tokenizer.json"), path))
