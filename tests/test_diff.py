@@ -274,7 +274,7 @@ def test_scripts_the_slurm_request_and_the_environment_are_compared_apart() -> N
         ("ray_node.sh", "line 202", None, "module load a", ""),
         (
             "job.sbatch",
-            "line 214",
+            "line 246",
             "LTRL_JOB_ENDS=${SLURM_JOB_END_TIME:-$(($(date +%s) + 1440 * 60))}",
             "LTRL_JOB_ENDS=${SLURM_JOB_END_TIME:-$(($(date +%s) + 60 * 60))}",
             "",
