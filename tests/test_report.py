@@ -100,6 +100,9 @@ for (const width of widths) {
       marks: [...page.querySelectorAll("#samples pre mark")].map((mark) => mark.textContent),
       facts: page.querySelector("#samples dl").textContent,
     };
+    frame.contentWindow.dispatchEvent(new Event("beforeprint"));
+    found[width].paper = [...page.querySelectorAll("figure .svg-container")].map((chart) => chart.style.width);
+    frame.contentWindow.dispatchEvent(new Event("afterprint"));
     const isWhole = Object.keys(found).length === widths.length;
     if (isWhole) document.getElementById("found").textContent = JSON.stringify(found);
   };
@@ -149,6 +152,7 @@ def test_a_browser_shows_the_page_at_the_width_of_a_desk_and_of_a_phone(tmp_path
         assert seen["marks"] == ["Ada", "Ben"]
         assert "the judge saysCORRECT, I think" in seen["facts"]
         assert "gold entitiesAda, Ben" in seen["facts"]
+        assert set(seen["paper"]) == {"340px"}  # two in a row of a printed page
 
 
 def test_the_page_tells_the_run_from_its_spec_to_its_end(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@
 
   const mark = (step, height, line) => ({ type: "line", x0: step, x1: step, yref: "paper", y0: 0, y1: height, line });
 
+  let size = {}; // of each chart, where the page does not say it
+
   function layout(unit, more) {
     const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
     return {
@@ -24,7 +26,7 @@
       shapes: data.runs.flatMap((run, number) => [
         ...run.starts.map((step) => mark(step, 1, { color: runColour(number), width: 1, dash: "dot" })),
         ...run.checkpoints.map((step) => mark(step, 0.03, { color: runColour(number), width: 2 }))]),
-      ...more,
+      ...size, ...more,
     };
   }
 
@@ -266,7 +268,15 @@
 
   curves();
   browser();
-  charts.forEach((draw) => draw()); // when every one has its place
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((draw) => draw()));
+  const draw = () => charts.forEach((one) => one());
+  draw(); // when every one has its place
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  const onPaper = (isOn) => { // two in a row of the narrowest paper, dark on light
+    document.documentElement.classList.toggle("paper", isOn);
+    size = isOn ? { width: 340, height: 230 } : {};
+    draw();
+  };
+  window.addEventListener("beforeprint", () => onPaper(true));
+  window.addEventListener("afterprint", () => onPaper(false));
   document.documentElement.dataset.drawn = "true";
 })();

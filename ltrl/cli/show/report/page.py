@@ -148,7 +148,7 @@ def _history(story: Story, *, is_alone: bool) -> Iterator[str]:
     if not is_alone:
         yield f"<h3>{_text(run.id)}</h3>"
     yield _opened("Checkpoints", str(len(story.checkpoints)), is_open=bool(story.checkpoints) and is_alone)
-    names = ("step", "", "saved", "size", "validation", "what is wrong")
+    names = ("step", "condition", "saved", "size", "validation", "what is wrong")
     yield _table(names, [_checkpoint(one) for one in story.checkpoints])
     yield "</details>"
     yield _opened("Attempts", str(len(run.attempts)), is_open=is_alone)
@@ -170,7 +170,11 @@ def _history(story: Story, *, is_alone: bool) -> Iterator[str]:
 
 
 def _checkpoint(one: Entry) -> tuple[str, ...]:
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in one.validation.items())
+    """Of several sets the accuracy of each, of one alone what all together say."""
+    values = one.validation
+    sets = {name.rpartition("/")[0] for name in values} - {""}
+    shown = [name for name in values if "/" not in name or (len(sets) > 1 and name.endswith("/accuracy"))]
+    figures = ", ".join(f"{name} {values[name]:.3f}" for name in shown or values)
     saved = datetime.fromtimestamp(one.written, UTC).isoformat() if one.written else None
     return str(one.step), one.condition, clock(saved), _bytes(one.bytes), figures or "-", "; ".join(one.problems)
 
