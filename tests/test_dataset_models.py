@@ -301,7 +301,7 @@ def test_questions_of_any_kind_are_asked_without_documents(
     walked = {"walk": WALK, "agent": "scripted"}
     unasked = built(tmp_path, spec(tmp_path, "http://127.0.0.1:9/v1", **walked, question="template", records=4))
     assert unasked.card["stages"]["closed-book"] == {"model": None, "tried": 0, "good": 0, "lost": {}}
-    assert "| closed-book | not asked: no model" in (unasked.path / "card.md").read_text()
+    assert "| closed-book | nobody was asked" in (unasked.path / "card.md").read_text()
     lines = (unasked.path / "questions.jsonl").read_text().splitlines()
     known = {q["question"]: q["answer"] for q in map(json.loads, lines[:2])}
 

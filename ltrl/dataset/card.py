@@ -105,7 +105,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
 
 def _tally(stage: Mapping[str, Any]) -> str:
     if stage.get("model", "") is None:
-        return "not asked: no model (`question.closed_book`) | - | -"
+        return "nobody was asked (`question.closed_book`) | - | -"
     lost = "; ".join(f"{reason}: {count}" for reason, count in stage["lost"].items())
     more = {key: stage[key] for key in ("walks", "mad_walks", "mad_steps", "dead_ends") if key in stage}
     told = f" ({', '.join(f'{count} {key}'.replace('_', ' ') for key, count in more.items())})" if more else ""
