@@ -73,7 +73,10 @@ def rollback(
         show.note(f"{would}put back: {listed}")
     else:
         show.note(f"{would}set aside in {show.relative(run.path / 'checkpoints' / made.place)}: {listed}")
-        show.note(f"`ltrl resume {run.id}` goes on from step {made.step}, `ltrl rollback {run.id} --undo` goes back")
+        if not dry_run:
+            show.note(
+                f"`ltrl resume {run.id}` goes on from step {made.step}, `ltrl rollback {run.id} --undo` goes back"
+            )
     show.out(run.id)
 
 
