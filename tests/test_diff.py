@@ -271,7 +271,7 @@ def test_scripts_the_slurm_request_and_the_environment_are_compared_apart() -> N
     )  # fmt: skip
     assert {(c.section, c.path, c.old, c.new, c.cause) for c in found.compiled if c.section != "nemo_rl.yaml"} == {
         ("local.sh", "line 101", None, "module load a", ""),
-        ("ray_node.sh", "line 202", None, "module load a", ""),
+        ("ray_node.sh", "line 227", None, "module load a", ""),
         (
             "job.sbatch",
             "line 246",

@@ -51,13 +51,38 @@ listens() {
   (exec 3<>"/dev/tcp/$LTRL_RAY_HEAD/$LTRL_RAY_PORT") 2>/dev/null
 }
 
-# missing: the nodes that Ray does not have yet
+# known SECONDS: what tells the nodes that Ray has; waits so long at most until it has all, less if Ray ends.
+# `ray status` hears of a node a second later, and starts for twice as long.
+known() {
+  local answered=0
+  python3 - "$LTRL_RAY_HEAD:$LTRL_RAY_PORT" "${#hosts[@]}" "$1" 2>/dev/null <<'EOF' || answered=$?
+import sys, time
+
+try:
+    from ray._raylet import GcsClient
+
+    deadline = time.monotonic() + float(sys.argv[3])
+    client = GcsClient(address=sys.argv[1])
+    while True:
+        alive = [node for node in client.get_all_node_info(timeout=5).values() if node.state == 0]
+        found = {name for node in alive for name in node.resources_total if name.startswith("ltrl_node_")}
+        if len(found) >= int(sys.argv[2]) or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    print(*found)
+except (ImportError, AttributeError, TypeError):
+    sys.exit(3)
+EOF
+  (( answered != 3 )) || ray status --address "$LTRL_RAY_HEAD:$LTRL_RAY_PORT" 2>&1
+}
+
+# missing SECONDS: the nodes that Ray does not have yet; waits so long at most until none is
 missing() {
-  local known='' i found=()
+  local names='' i found=()
   # each question starts Python, which takes a second of what the head itself needs to start
-  if listens; then known=$(ray status --address "$LTRL_RAY_HEAD:$LTRL_RAY_PORT" 2>&1) || known=''; fi
+  if listens; then names=$(known "$1") || names=''; fi
   for i in "${!hosts[@]}"; do
-    [[ $known =~ ltrl_node_$i([^0-9]|$) ]] || found+=("${hosts[i]}")
+    [[ $names =~ ltrl_node_$i([^0-9]|$) ]] || found+=("${hosts[i]}")
   done
   printf '%s' "${found[*]}"
 }
@@ -67,7 +92,7 @@ look_at=0
 each_round() {
   local absent
   if (( index > 0 || SECONDS < look_at )) || [[ -z $driver || -n $reaper ]]; then return 0; fi
-  absent=$(missing)
+  absent=$(missing 0)
   look_at=$((SECONDS + 10))
   if [[ -n $absent && $absent != "${hosts[0]}"* ]]; then # without the first one it is Ray that does not answer
     stop "$lost" "lost while the driver ran: $absent"
@@ -77,8 +102,8 @@ each_round() {
 run_head() {
   moment 'Ray started'
   start_ray --head --port="$LTRL_RAY_PORT" --temp-dir="$session" --dashboard-port="$((LTRL_RAY_PORT + 7))"
-  local absent
-  until absent=$(missing); [[ -z $absent ]]; do
+  local absent left
+  until left=$((deadline - SECONDS + 1)); absent=$(missing $((left < 30 ? left : 30))); [[ -z $absent ]]; do
     if ! kill -0 "$ray" 2>/dev/null; then
       cause "Ray's head on $host did not start; see ray-head.log"
       exit 1
