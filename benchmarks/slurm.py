@@ -1,41 +1,47 @@
-"""Submitting to a real Slurm: ltrl beside plain sbatch, submitit's single jobs, and NeMo-Run if there is one.
+"""Submitting to a real Slurm, one job and many: ltrl beside plain sbatch (the floor), submitit, and NeMo-Run.
 
     python benchmarks/slurm.py [JOBS] [ROUNDS]
 
-Brings up the cluster of `tests/slurm` (root, and the packages slurm-wlm and munge) and takes it down. Jobs are held,
-so that only their submission is measured; rounds are interleaved. NeMo-Run pins other versions of what ltrl needs:
-install it in an environment of its own and name its Python in `NEMO_RUN_PYTHON`.
+Brings up the cluster of `tests/slurm` (root, and the packages slurm-wlm and munge) and takes it down. Every row is a
+whole process, from its start to its end, with what it starts; jobs are held, so that only their submission is measured;
+rounds are interleaved, and nothing is deleted before the end: ext4 looks long for inodes among those just freed.
+NeMo-Run pins other versions of what ltrl needs: install it in an environment of its own and name its Python in
+`NEMO_RUN_PYTHON`; without that its rows are left out.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-LTRL = "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()"
-HELD = {"executor": "slurm", "minutes": 5, "slurm": {"exclusive": False, "extra": ["--hold"]}}
+LTRL = (sys.executable, "-c", "import sys; sys.argv[0] = 'ltrl'; from ltrl.cli import main; main()")
+PROFILE = "kind: cluster\nexecutor: slurm\nminutes: 5\nslurm: {exclusive: false, extra: [--hold]}\n"
+SUBMITIT = """
+import sys, submitit
+executor = submitit.AutoExecutor(folder="submitit", cluster="slurm")
+executor.update_parameters(timeout_min=5, slurm_additional_parameters={"hold": True})
+how, number = sys.argv[1], int(sys.argv[2])
+executor.map_array(print, range(number)) if how == "array" else [executor.submit(print, i) for i in range(number)]
+"""
 NEMO_RUN = """
-import sys, time, nemo_run as run
+import os, sys, nemo_run as run
 executor = run.SlurmExecutor(account="a", partition="debug", nodes=1, ntasks_per_node=1, time="00:05:00",
-    tunnel=run.LocalTunnel(job_dir=sys.argv[1]), additional_parameters={"hold": True}, packager=run.Packager(),
-    container_image=None, mem=None, exclusive=None)
-start = time.perf_counter()
-for i in range(int(sys.argv[2])):
-    with run.Experiment(f"e{i}") as experiment:
-        experiment.add(run.Script(inline="true"), executor=executor)
-        experiment.run(detach=True)
-print("seconds:", time.perf_counter() - start)
+    tunnel=run.LocalTunnel(job_dir=os.path.join(os.getcwd(), "experiments")), additional_parameters={"hold": True},
+    packager=run.Packager(), container_image=None, mem=None, exclusive=None)
+with run.Experiment("e") as experiment:
+    for i in range(int(sys.argv[1])):
+        experiment.add(run.Script(inline="true"), executor=executor, name=f"e{i}")
+    experiment.run(detach=True)
 """
 
 
@@ -57,103 +63,80 @@ def cluster(here: Path) -> Iterator[None]:
         shutil.rmtree(prefix, ignore_errors=True)
 
 
-def timed(act: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    act()
-    return time.perf_counter() - start
-
-
-def sbatch(here: Path, number: int) -> float:
-    script = here / "plain.sbatch"
-    script.write_text("#!/bin/bash\n#SBATCH --hold --time=5 --output=/dev/null\ntrue\n")
-    return timed(lambda: [subprocess.run(["sbatch", script], check=True, capture_output=True) for _ in range(number)])
-
-
-def ltrl(here: Path, number: int) -> float:
-    from launching import make_bundle
-
-    from ltrl import submit
-
-    bundles = [make_bundle(here, ["true"], cluster=HELD, name=f"b{i}") for i in range(number)]
-    return timed(lambda: [submit.submit(bundle, project=here) for bundle in bundles])
-
-
-def ltrl_process(here: Path, _number: int) -> float:
-    from launching import make_bundle
-
-    argv = [sys.executable, "-c", LTRL, "submit", make_bundle(here, ["true"], cluster=HELD).path]
-    return timed(lambda: subprocess.run(argv, cwd=here, check=True, capture_output=True))
-
-
-def ltrl_sweep(here: Path, number: int) -> float:
-    from launching import make_sweep
-
-    from ltrl import array
-
-    cells = make_sweep(here, [["true"]] * number, cluster=HELD)
-    return timed(lambda: array.submit(cells, project=here))
-
-
-def ltrl_sweep_process(here: Path, number: int) -> float:
-    """From the spec: compiled, checked and submitted."""
+def prepare(here: Path, jobs: int) -> None:
+    """Puts into a directory what the commands start from."""
     (here / "specs").mkdir()
-    shutil.copy(ROOT / "specs" / "quickstart.yaml", here / "specs")
-    seeds = ", ".join(map(str, range(number)))
-    (here / "specs" / "x.yaml").write_text(
-        f"extends: quickstart.yaml\nname: x\nsweep: {{grid: {{algorithm.seed: [{seeds}]}}}}\n"
-    )
-    profile = here / "held.yaml"
-    profile.write_text("kind: cluster\nexecutor: slurm\nminutes: 5\nslurm: {exclusive: false, extra: [--hold]}\n")
-    argv = [sys.executable, "-c", LTRL, "submit", "specs/x.yaml", "--cluster", "./held.yaml"]
-    return timed(lambda: subprocess.run(argv, cwd=here, check=True, capture_output=True))
+    shutil.copy(ROOT / "specs" / "quickstart.yaml", here / "specs" / "one.yaml")
+    seeds = ", ".join(map(str, range(jobs)))
+    sweep = f"extends: one.yaml\nname: many\nsweep: {{grid: {{algorithm.seed: [{seeds}]}}}}\n"
+    (here / "specs" / "many.yaml").write_text(sweep)
+    (here / "held.yaml").write_text(PROFILE)
+    (here / "plain.sbatch").write_text("#!/bin/bash\n#SBATCH --hold --time=5 --output=/dev/null\ntrue\n")
 
 
-def submitit_singles(here: Path, number: int) -> float:
-    import submitit
+def commands(jobs: int) -> dict[str, list[tuple[str, Sequence[str]]]]:
+    """What is compared, by what is submitted; the first of each is the floor."""
+    ours = ("--cluster", "./held.yaml")
+    loop = ("bash", "-c", f"for ((i = 0; i < {jobs}; i++)); do sbatch plain.sbatch; done")
+    submitit = (sys.executable, "-c", SUBMITIT)
+    one: list[tuple[str, Sequence[str]]] = [
+        ("floor: `sbatch`", ("sbatch", "plain.sbatch")),
+        ("`ltrl submit`: compiled, checked, submitted", (*LTRL, "submit", "specs/one.yaml", *ours)),
+        ("submitit", (*submitit, "single", "1")),
+    ]
+    many: list[tuple[str, Sequence[str]]] = [
+        ("floor: `sbatch` in a loop", loop),
+        ("one `sbatch --array`", ("sbatch", f"--array=0-{jobs - 1}", "plain.sbatch")),
+        ("`ltrl submit` of a sweep: compiled, checked, one `sbatch`", (*LTRL, "submit", "specs/many.yaml", *ours)),
+        ("submitit, an array", (*submitit, "array", str(jobs))),
+        ("submitit, single jobs", (*submitit, "single", str(jobs))),
+    ]
+    if python := os.environ.get("NEMO_RUN_PYTHON"):
+        one.append(("NeMo-Run", (python, "-c", NEMO_RUN, "1")))
+        many.append(("NeMo-Run, one experiment", (python, "-c", NEMO_RUN, str(jobs))))
+    return {"1 job": one, f"{jobs} jobs": many}
 
-    executor = submitit.AutoExecutor(folder=here / "submitit", cluster="slurm")
-    executor.update_parameters(timeout_min=5, slurm_additional_parameters={"hold": True})
-    return timed(lambda: [executor.submit(print, 1) for _ in range(number)])
 
-
-def nemo_run(here: Path, number: int) -> float:
-    python = os.environ["NEMO_RUN_PYTHON"]
-    words = [python, "-c", NEMO_RUN, here / "experiments", str(number)]
-    told = {**os.environ, "NEMORUN_HOME": str(here)}
-    done = subprocess.run(words, env=told, capture_output=True, text=True, check=False)
+def measure(command: Sequence[str], here: Path, jobs: int) -> tuple[float, float]:
+    """Seconds on the clock and of CPU that a command takes in a directory of its own."""
+    prepare(here, jobs)
+    told = {**os.environ, "LTRL_STATE_DIR": str(here / "state"), "NEMORUN_HOME": str(here)}
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, cwd=here, env=told, capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        raise SystemExit(done.stderr)
-    return float(re.findall(r"^seconds: (\S+)$", done.stdout, re.MULTILINE)[-1])  # between lines of its own
+        raise SystemExit(f"{command}\n{done.stdout}{done.stderr}")
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def waiting() -> int:
+    """How many jobs wait in the cluster."""
+    asked = subprocess.run(["squeue", "--noheader", "--array"], check=True, capture_output=True, text=True)
+    return len(asked.stdout.splitlines())
 
 
 def main() -> None:
     jobs, rounds = (*map(int, sys.argv[1:3]), *(100, 3)[len(sys.argv) - 1 :])
-    cases: list[tuple[str, Callable[[Path, int], float], int]] = [
-        ("sbatch, 1 job", sbatch, 1),
-        ("ltrl, 1 job, in Python", ltrl, 1),
-        ("ltrl submit, 1 job, the whole process", ltrl_process, 1),
-        ("submitit, 1 job, in Python", submitit_singles, 1),
-        (f"sbatch, {jobs} jobs", sbatch, jobs),
-        (f"ltrl, {jobs} jobs, in Python", ltrl, jobs),
-        (f"submitit, {jobs} single jobs, in Python", submitit_singles, jobs),
-        (f"ltrl, a sweep of {jobs} cells, in Python", ltrl_sweep, jobs),
-        (f"ltrl submit, a sweep of {jobs} cells, the whole process", ltrl_sweep_process, jobs),
-    ]
-    if "NEMO_RUN_PYTHON" in os.environ:
-        cases += [("nemo_run, 1 job, in Python", nemo_run, 1), (f"nemo_run, {jobs} jobs, in Python", nemo_run, jobs)]
-    times: dict[str, list[float]] = {name: [] for name, *_ in cases}
+    taken: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as top, cluster(Path(top)):
-        for i in range(rounds + 1):  # the first round warms up
-            for name, act, number in cases:
-                here = Path(tempfile.mkdtemp(dir=top))
-                os.environ["LTRL_STATE_DIR"] = str(here / "state")
-                seconds = act(here, number)
-                if i:
-                    times[name].append(seconds)
-            subprocess.run(["scancel", "--state=PENDING"], check=False, capture_output=True)
-    print(f"| what | median of {rounds} (s) | min | max |\n|---|---|---|---|")
-    for name, values in times.items():
-        print(f"| {name} | {statistics.median(values):.3f} | {min(values):.3f} | {max(values):.3f} |")
+        for i in range(rounds + 1):
+            number = jobs if i else 2  # the first round warms up
+            for what, group in commands(number).items():
+                for name, command in group:
+                    seconds = measure(command, Path(tempfile.mkdtemp(dir=top)), number)
+                    if waiting() != int(what.split()[0]):
+                        raise SystemExit(f"{name}: {waiting()} jobs wait, not {what}")
+                    subprocess.run(["scancel", "--state=PENDING"], check=True, capture_output=True)
+                    if i:
+                        taken.setdefault((what, name), []).append(seconds)
+    print(f"| what | seconds, median of {rounds} | CPU s, least | of the floor's CPU |\n|---|---|---|---|")
+    floors: dict[str, float] = {}
+    for (what, name), both in taken.items():
+        cpu = min(cpu for _, cpu in both)
+        floor = floors.setdefault(what, cpu)
+        print(
+            f"| {what}, {name} | {statistics.median(wall for wall, _ in both):.2f} | {cpu:.2f} | {cpu / floor:.2g}x |"
+        )
 
 
 if __name__ == "__main__":
