@@ -99,6 +99,17 @@ def stand_in(*arguments: str, steps: int = 4) -> list[str]:
     return [sys.executable, STAND_IN, "--steps", str(steps), *arguments]
 
 
+def hold(run: Path, step: int) -> None:
+    """Lets the stand-in driver of a run wait before a step, whenever it starts; `release` lets it go on."""
+    run.mkdir(parents=True, exist_ok=True)  # it need not be submitted yet
+    (run / "hold").write_text(str(step))
+
+
+def release(run: Path) -> None:
+    """Ends that."""
+    (run / "hold").unlink()
+
+
 def until(met: Callable[[], Any], seconds: float = 15.0) -> Any:
     """What a condition gives when it becomes true; fails the test when it does not."""
     deadline = time.monotonic() + seconds

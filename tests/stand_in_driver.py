@@ -1,5 +1,5 @@
 """A driver without a model: writes what a real one writes, resumes where a checkpoint is, ends when it is told to; told
-to stop, it saves first.
+to stop, it saves first. With a file `hold` it waits before the step that is written there.
 
 stand_in_driver.py [--steps N] [--seconds S] [--save-every K] [--die-at STEP] [--child] [--ray]
 """
@@ -21,6 +21,14 @@ arguments.add_argument("--child", action="store_true")
 arguments.add_argument("--ray", action="store_true")
 arguments.add_argument("rest", nargs="*")
 given = arguments.parse_args()
+
+
+def is_held(step: int) -> bool:
+    """Whether the file `hold` names this step or one before it; an empty one is for all."""
+    try:
+        return step >= int(Path("hold").read_text() or 0)
+    except FileNotFoundError:
+        return False
 
 
 def say(line: str) -> None:
@@ -53,7 +61,7 @@ with (attempt / "moments").open("a") as file:
     file.write(f"{time.time()} training\n")
 for step in range(done + 1, given.steps + 1):
     time.sleep(given.seconds)
-    while Path("hold").exists():  # as one that waits for a node that is gone
+    while is_held(step):  # as one that waits for a node that is gone
         time.sleep(0.1)
     last = step == given.steps or (attempt / "stop").exists()
     record = {"step": step, "train/reward": step / given.steps, "timing/train/total_step_time": given.seconds}

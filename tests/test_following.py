@@ -163,7 +163,7 @@ def test_a_job_that_used_its_time_and_was_forgotten_has_timed_out(slurm, tmp_pat
     (folder / "exit_status").write_text("143\n")
     os.utime(folder / "job_id", (1_700_000_000, 1_700_000_000))
     slurm.set("forgotten")
-    for seconds, expected in {1440 * 60 + 5: State.TIMEOUT, 1440 * 60 - 5: State.FAILED}.items():
+    for seconds, expected in {1440 * 60 - 5: State.TIMEOUT, 1440 * 60 - 60: State.FAILED}.items():
         os.utime(folder / "exit_status", (1_700_000_000 + seconds, 1_700_000_000 + seconds))
         assert jobs._on_slurm(run, run.latest, jobs._Answer({})).state is expected
 

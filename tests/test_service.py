@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launching import SPECS, STAND_IN, make_bundle, make_plan, make_sweep, until
+from launching import SPECS, STAND_IN, hold, make_bundle, make_plan, make_sweep, release, until
 
 from ltrl import array, compile, mock, runs, state
 from ltrl import submit as launcher
@@ -92,14 +92,14 @@ def test_a_service_outlives_an_attempt_that_another_follows(tmp_path):
 
 def test_a_service_at_the_end_of_its_time_is_followed_by_another_where_jobs_must_not_be_requeued(tmp_path):
     cluster = MOCK | {"restarts": {**MOCK["restarts"], "how": "chain"}}
-    run = launcher.submit(served(tmp_path, "--seconds", "0.1", cluster=cluster), project=tmp_path)
-    (run.path / "hold").touch()  # it trains until its server has moved
+    hold(tmp_path / "runs" / "trial-01234567", 1)  # it trains until its server has moved
+    run = launcher.submit(served(tmp_path, cluster=cluster), project=tmp_path)
     until((run.path / "scored").exists, 60)
     home, job = run.path / "stages" / "reward-server", rows(run)["reward-server"].job_id
     client = tmp_path / "state" / "mock" / "bin" / "scancel"
     subprocess.run([client, "--batch", "--signal=USR2", job], check=True)
     until(lambda: (found := find(home / FILE)) and found.attempt == "2", 60)
-    (run.path / "hold").unlink()
+    release(run.path)
     assert states(over(run)) == {"train": State.COMPLETED, "reward-server": State.COMPLETED}
     first, second = state.read_run(home).attempts
     assert (first.state, first.reason) == (State.TIMEOUT, "told to stop: the time limit is near")

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the helpers of the test
 
 HERE = Path(__file__).parent
 CLIENTS = ("sbatch", "squeue", "scancel", "sacct", "scontrol", "sinfo", "srun", "sacctmgr")
+HAS_CGROUPS = Path("/sys/fs/cgroup/memory").is_dir()
 HAS_SLURM = os.geteuid() == 0 and all(map(shutil.which, ("slurmctld", "slurmd", "munged")))
 
 
@@ -56,12 +57,11 @@ def four_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def strict_node() -> Iterator[Path]:
-    """One node with accounting, where an account must exist and memory has a limit (cgroup v1)."""
+    """One node with accounting, where an account must exist, and memory has a limit on a machine with cgroups v1."""
     if not all(map(shutil.which, ("slurmdbd", "mariadbd"))):
         pytest.skip("needs the packages slurmdbd and mariadb-server-core")
-    if not Path("/sys/fs/cgroup/memory").is_dir():
-        pytest.skip("needs the memory controller of cgroup v1")
-    yield from running("nodes=1", "gpus=8", "cgroup=1", "acct=dbd", "extra=AccountingStorageEnforce=associations")
+    cgroups = f"cgroup={int(HAS_CGROUPS)}"
+    yield from running("nodes=1", "gpus=8", cgroups, "acct=dbd", "extra=AccountingStorageEnforce=associations")
 
 
 def fake_pyxis(directory: Path) -> Path | None:

@@ -3,13 +3,14 @@
 import json
 import subprocess
 
-from launching import make_bundle, stand_in, until
+from launching import hold, make_bundle, stand_in, until
 
 from ltrl import runs, state
 from ltrl import submit as launcher
 
 
-def start(project, *arguments, command=None, spec="quickstart.yaml", **options):
+def start(project, *arguments, command=None, spec="quickstart.yaml", held_at=None, **options):
+    """A run; with `held_at` its driver waits before that step, see `launching.hold`."""
     restarts = {"step_minutes": 0.1, "save_minutes": 0.1, **options.pop("restarts", {})}
     cluster = {
         "executor": "slurm",
@@ -21,6 +22,8 @@ def start(project, *arguments, command=None, spec="quickstart.yaml", **options):
         **options,
     }
     bundle = make_bundle(project, command or stand_in(*arguments), cluster=cluster, spec=spec)
+    if held_at:
+        hold(launcher.run_dir_of(bundle, project), held_at)
     return launcher.submit(bundle, project=project)
 
 

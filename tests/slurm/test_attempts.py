@@ -1,11 +1,12 @@
 """What becomes of a job and of the attempts that follow it, on a real Slurm, fault by fault."""
 
+import re
 import subprocess
 import sys
 
 import pytest
-from launching import stand_in, until
-from starting import client, ends, finished, resumed_at, saved, start
+from launching import release, stand_in, until
+from starting import client, ends, finished, now, resumed_at, saved, start
 
 from ltrl import state
 from ltrl.state import State
@@ -18,13 +19,15 @@ STOPPED = "told to save and stop: the time limit is near, or the nodes are neede
 
 @pytest.mark.parametrize("how", ["requeue", "chain"])
 def test_a_job_near_its_time_limit_saves_and_goes_on_in_the_next(slurm, tmp_path, how):
-    run = start(tmp_path, "--seconds", "0.4", "--save-every", "100", restarts={"how": how})
+    run = start(tmp_path, "--save-every", "100", held_at=2, restarts={"how": how, "step_minutes": 1})
     until(lambda: (p := run.attempt_dir(1) / "stdout.log").exists() and "step 1" in p.read_text(), 300)
     client("scancel", "--batch", "--signal=USR2", run.latest.job_id)
+    until((run.attempt_dir(1) / "stop").exists, 300)
+    release(run.path)
     row = finished(run)
     assert (row.state, row.reason, row.step, row.attempt) == (State.COMPLETED, None, 4, 2)
     assert ends(run) == [(State.TIMEOUT, STOPPED), (State.COMPLETED, None)]
-    assert resumed_at(run, 2) >= 1
+    assert resumed_at(run, 2) == 2
     jobs = [a.job_id for a in state.read_run(run.path).attempts]
     assert (jobs[0] == jobs[1]) is (how == "requeue")
 
@@ -71,12 +74,14 @@ def test_a_driver_that_fails_later_goes_on_from_its_last_checkpoint(slurm, tmp_p
 
 
 def test_a_node_that_is_taken_away_is_no_end(slurm, tmp_path):
-    run = start(tmp_path, "--seconds", "1")
+    run = start(tmp_path, held_at=3)
     saved(run, 2)
     [node] = client("squeue", "--noheader", "--format=%N", f"--jobs={run.latest.job_id}").split()
     client("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     try:
-        row = finished(run, 300)
+        until(lambda: (r := now(run)).state is State.PENDING or r.attempt == 2, 300)
+        release(run.path)
+        row = finished(run)
     finally:
         subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=False, capture_output=True)
     assert (row.state, row.step) == (State.COMPLETED, 4)
@@ -93,7 +98,7 @@ def test_a_node_that_is_taken_away_is_no_end(slurm, tmp_path):
 def test_a_node_that_is_not_fit_is_named_with_what_is_missing(slurm, tmp_path):
     run = start(tmp_path, preflight={"require_nvidia_smi": True})
     row = finished(run)
-    assert row.reason == "node1 is not fit for the job: GPUs: no answer from `nvidia-smi`, but 8 is wanted"
+    assert re.fullmatch("node. is not fit for the job: GPUs: no answer from `nvidia-smi`, but 8 is wanted", row.reason)
     assert len(ends(run)) == 1
 
 

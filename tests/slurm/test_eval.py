@@ -44,11 +44,11 @@ def test_a_trained_model_is_measured_in_a_job_of_its_own(slurm, tmp_path):
     made, _ = bundle.write(files, tmp_path / "build" / "trial")
     run = submit.submit(made, project=tmp_path)
     measured = state.read_run(run.path / "stages" / "eval")
-    row = finished(measured, 240)
+    row = finished(measured, 600)
     assert (row.state, row.reason) == (State.COMPLETED, None)
     assert len(list(read(measured.path / "results"))) == 8
     assert (tmp_path / "words.json").exists()
-    until(lambda: not processes(measured, "serve"), 30)
+    until(lambda: not processes(measured, "serve"), 300)
 
 
 def processes(run, *words):
@@ -95,13 +95,13 @@ def test_an_evaluation_is_a_job_of_its_own_that_serves_and_measures(slurm, tmp_p
     asked = client("scontrol", "show", "job", run.latest.job_id)
     assert "gpu:2" in asked
     assert "TimeLimit=00:05:00" in asked
-    row = finished(run, 240)
+    row = finished(run, 600)
     assert (row.state, row.reason, row.gpus) == (State.COMPLETED, None, 2)
     assert len(list(read(run.path / "results"))) == 2
     noted = json.loads((tmp_path / "words.json").read_text())
     assert noted["words"][1] == str(tmp_path / "exported")
     assert noted["words"][8:12] == ["--tensor-parallel-size", "2", "--max-model-len", "908"]
-    until(lambda: not processes(run, "serve"), 30)
+    until(lambda: not processes(run, "serve"), 300)
 
 
 VLLM = """#!{python}
@@ -151,14 +151,14 @@ def test_a_job_that_is_ended_goes_on_and_asks_no_answered_question_again(slurm, 
     made = evaluation(tmp_path, path, serve={"minutes": 5}, questions=6)
     run = submit.submit(made, project=tmp_path)
     kept = run.path / "results" / "answers.jsonl"
-    until(lambda: kept.exists() and kept.read_text().count("\n") == 3, 60)
+    until(lambda: kept.exists() and kept.read_text().count("\n") == 3, 300)
     [served] = processes(run, "serve")
     if end == "killed":
         [asking] = processes(run, "ltrl.evaluation")
         os.kill(asking, signal.SIGKILL)
     else:
         runs.cancel(state.read_run(run.path))
-    row = finished(run, 60)
+    row = finished(run, 300)
     if end == "killed":
         with suppress(ProcessLookupError):  # Slurm does that where it has cgroups
             os.kill(served, signal.SIGKILL)
@@ -167,10 +167,10 @@ def test_a_job_that_is_ended_goes_on_and_asks_no_answered_question_again(slurm, 
         )  # fmt: skip
     else:
         assert (row.state, row.reason) == (State.CANCELLED, "cancelled")
-    until(lambda: not processes(run, "serve"), 30)
+    until(lambda: not processes(run, "serve"), 300)
     (tmp_path / "go").touch()
     again = submit.submit(made, project=tmp_path, run=run)
-    row = finished(again, 120)
+    row = finished(again, 600)
     assert (row.state, row.attempt) == (State.COMPLETED, 2)
     answered = log.read_text().splitlines()
     assert len(answered) == len(set(answered)) == 6

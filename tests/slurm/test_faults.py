@@ -1,14 +1,15 @@
 """What can be wrong with the cluster around a job, on a real Slurm: each is told, and nothing is lost."""
 
 import os
+import re
 import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import up
-from launching import until
+from conftest import HAS_CGROUPS, up
+from launching import release, until
 from starting import client, finished, now, start
 
 from ltrl import jobs, state
@@ -36,11 +37,12 @@ def test_a_disk_that_fills_up_is_the_cause(slurm, tmp_path):
 def test_too_little_space_ends_the_job_before_the_driver(slurm, tmp_path):
     run = start(tmp_path, preflight={"min_free_disk_gb": 10**6})
     row = finished(run)
-    assert row.reason.startswith("node1 is not fit for the job: free disk: ")
+    assert re.match("node. is not fit for the job: free disk: ", row.reason)
     assert row.reason.endswith(f" GiB in {run.path}, but at least 1e+06 GiB is wanted")
     assert not (run.attempt_dir(1) / "moments").read_text().count("driver started")
 
 
+@pytest.mark.skipif(not HAS_CGROUPS, reason="needs the memory controller of cgroup v1")
 def test_a_job_without_enough_memory_says_so(strict_slurm, tmp_path):
     hog = [sys.executable, "-c", "x = bytearray(10**9)"]
     run = start(tmp_path, command=hog, slurm={"account": "root", "memory": "200M"})
@@ -65,17 +67,16 @@ def test_a_drained_partition_refuses_and_drained_nodes_let_wait(slurm, tmp_path)
     client("scontrol", "update", "NodeName=node[1-4]", "State=DRAIN", "Reason=test")
     try:
         run = start(tmp_path)
-        row = until(lambda: (r := now(run)).reason and r)
+        told = ("Nodes required for job are DOWN, DRAINED", "ReqNodeNotAvail")
+        row = until(lambda: (r := now(run)).reason and r.reason.startswith(told) and r, 300)
         assert row.state is State.PENDING
-        assert row.reason.startswith(("Nodes required for job are DOWN, DRAINED", "ReqNodeNotAvail"))
     finally:
         client("scontrol", "update", "NodeName=node[1-4]", "State=RESUME")
     assert finished(run).state is State.COMPLETED
 
 
 def test_without_a_controller_nothing_is_submitted_twice_and_nothing_is_taken_for_finished(slurm, tmp_path):
-    run = start(tmp_path / "a")
-    (run.path / "hold").touch()
+    run = start(tmp_path / "a", held_at=1)
     until(lambda: (p := run.attempt_dir(1) / "stdout.log").exists() and p.read_text(), 300)
     os.kill(int((slurm / "run" / "slurmctld.pid").read_text()), signal.SIGTERM)
     try:
@@ -85,7 +86,7 @@ def test_without_a_controller_nothing_is_submitted_twice_and_nothing_is_taken_fo
         assert (code, "Unable to contact slurm controller" in message) == (Code.SUBMIT_FAILED, True)
     finally:
         up(slurm)
-        (run.path / "hold").unlink()
+        release(run.path)
     assert finished(run).state is State.COMPLETED
     refused = state.read_run(tmp_path / "b" / "runs" / "trial-01234567")
     assert [a.state for a in refused.attempts] == [State.FAILED]

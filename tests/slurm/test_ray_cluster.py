@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import up
-from launching import make_bundle, stand_in, until
+from launching import hold, make_bundle, release, stand_in, until
 
 from ltrl import preflight, runs, state
 from ltrl import submit as launcher
@@ -24,7 +24,7 @@ PATIENCE_S = 600.0
 LIGHT = {"RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION": "0.01", "RAY_enable_worker_prestart": "0"}
 
 
-def start(project, *arguments, setup=(), environment=None):
+def start(project, *arguments, setup=(), environment=None, held_at=None):
     cluster = {
         "executor": "slurm",
         "nodes": 4,
@@ -37,6 +37,8 @@ def start(project, *arguments, setup=(), environment=None):
     bundle = make_bundle(
         project, stand_in("--ray", *arguments, steps=12), cluster=cluster, spec="qwen30b_moe.yaml", steps=12
     )
+    if held_at:
+        hold(launcher.run_dir_of(bundle, project), held_at)
     return launcher.submit(bundle, project=project)
 
 
@@ -87,7 +89,7 @@ def kill(run, node, program):
 
 
 def test_a_run_of_four_nodes_survives_the_loss_of_each_part_and_reaches_its_target(slurm, tmp_path):
-    run = start(tmp_path, "--seconds", "1")
+    run = start(tmp_path, held_at=3)
 
     told, cluster = said(run, 1)
     module = f"{run.path}/bundle/payload.zip/ltrl/__init__.py"  # on every node, though ltrl is installed here too
@@ -104,20 +106,19 @@ def test_a_run_of_four_nodes_survives_the_loss_of_each_part_and_reaches_its_targ
     lost = attempt(run, 1)
     assert (lost.state, lost.reason) == (State.FAILED, "Ray ended with status 1 on node3")
 
-    told, _ = said(run, 2)
-    assert told["from"] >= 2
-    saved(run, told["from"] + 2)
+    hold(run.path, 5)
+    saved(run, 4)
+    assert said(run, 2)[0]["from"] == 2
     kill(run, "node1", b"gcs_server")
     lost = attempt(run, 2)
     reason = "Ray's head on node1 ended with status 1 while the driver ran; see ray-head.log"
     assert (lost.state, lost.reason) == (State.FAILED, reason)
 
-    told, _ = said(run, 3)
-    saved(run, told["from"] + 2)
-    (run.path / "hold").touch()
+    hold(run.path, 7)
+    saved(run, 6)
+    assert said(run, 3)[0]["from"] == 4
     os.kill(int((slurm / "run" / "node4.pid").read_text()), signal.SIGKILL)  # slurmd and everything on that node
     until(lambda: now(run).state is State.PENDING, PATIENCE_S)  # Slurm has noticed, and waits for four nodes
-    (run.path / "hold").unlink()
     up(slurm)
     lost = attempt(run, 3)
     assert (lost.state, lost.reason) in (  # Slurm was first, and srun or the script had the time to say so; or Ray was
@@ -128,21 +129,22 @@ def test_a_run_of_four_nodes_survives_the_loss_of_each_part_and_reaches_its_targ
     )
 
     back = newest(run)  # not always the fourth: Slurm may take a node that was away from the job once more
-    saved(run, said(run, back)[0]["from"] + 1)
     subprocess.run(["scancel", "--batch", "--signal=USR2", now(run).job_id], check=True)
+    until((run.attempt_dir(back) / "stop").exists, PATIENCE_S)
+    release(run.path)
     assert attempt(run, back).state is State.TIMEOUT
 
     row = until(lambda: (r := now(run)).state.is_finished and r, PATIENCE_S)
     assert (row.state, row.reason, row.step, row.attempt) == (State.COMPLETED, None, 12, back + 1)
-    assert said(run, back + 1)[0]["from"] >= 7
+    assert said(run, back + 1)[0]["from"] == 7
     lines = [line for path in run.path.glob("logs/*/metrics.jsonl") for line in path.read_text().splitlines()]
     assert sorted({json.loads(line)["step"] for line in lines}) == list(range(1, 13))
 
 
 def test_a_worker_that_never_comes_is_named(slurm, tmp_path):
     stuck = "if [[ ${index:-} == 2 ]]; then ray() { sleep 600; }; fi"
-    run = start(tmp_path, setup=[stuck], environment={"LTRL_RAY_DEADLINE_SECONDS": "30"})
+    run = start(tmp_path, setup=[stuck], environment={"LTRL_RAY_DEADLINE_SECONDS": "20"})
     first = attempt(run, 1)
     assert first.state is State.FAILED
-    assert re.fullmatch("after 30 s these of 4 nodes with 8 GPUs are missing in Ray: .*node3.*", first.reason)
+    assert re.fullmatch("after 20 s these of 4 nodes with 8 GPUs are missing in Ray: .*node3.*", first.reason)
     runs.cancel(state.read_run(run.path))

@@ -4,10 +4,10 @@ import json
 import shlex
 
 import pytest
-from launching import HOSTILE, until
-from starting import finished, start
+from launching import HOSTILE, release
+from starting import finished, saved, start
 
-from ltrl import runs, state
+from ltrl import runs
 from ltrl.errors import Code, LtrlError
 from ltrl.state import State
 
@@ -26,11 +26,12 @@ def test_a_job_runs_to_its_target_with_hostile_names_everywhere(slurm, tmp_path)
 
 
 def test_a_running_job_is_cancelled_and_resumed(slurm, tmp_path):
-    run = start(tmp_path, "--seconds", "0.5")
-    until(lambda: state.last_checkpoint(run.path) == 2, 300)
+    run = start(tmp_path, held_at=3)
+    saved(run, 2)
     runs.cancel(run)
     row = finished(run)
     assert (row.state, row.reason, row.last_checkpoint) == (State.CANCELLED, "cancelled", 2)
+    release(run.path)
     run = start(tmp_path)
     row = finished(run)
     assert (row.state, row.attempt, row.step) == (State.COMPLETED, 2, 4)

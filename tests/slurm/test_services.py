@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launching import STAND_IN, make_bundle, make_plan, until
+from launching import STAND_IN, hold, make_bundle, make_plan, release, until
 from starting import client
 
 from ltrl import runs, state
@@ -30,11 +30,13 @@ PROFILE = {
 
 @pytest.fixture
 def start(slurm, tmp_path):
-    def submit(*arguments):
+    def submit(*arguments, held_at=None):
         stage = reward_server(make_plan(server=True, cluster=PROFILE))
         stage = replace(stage, memory="1G")
         words = [*DRIVER, "--steps", "4", *arguments]
         bundle = make_bundle(tmp_path, words, stages=(stage,), server=True, cluster=PROFILE)
+        if held_at:
+            hold(launcher.run_dir_of(bundle, tmp_path), held_at)
         return launcher.submit(bundle, project=tmp_path)
 
     return submit
@@ -52,7 +54,7 @@ def rows(run):
 
 
 def over(run):
-    return until(lambda: (found := rows(run)) and all(r.state.is_finished for r in found.values()) and found, 240)
+    return until(lambda: (found := rows(run)) and all(r.state.is_finished for r in found.values()) and found, 600)
 
 
 def test_the_server_is_on_another_job_and_stays_while_the_training_goes_on(start):
@@ -67,7 +69,7 @@ def test_the_server_is_on_another_job_and_stays_while_the_training_goes_on(start
 
 
 def test_a_training_that_somebody_cancels_in_slurm_ends_its_server(start):
-    run = start("--seconds", "30")
+    run = start(held_at=1)
     until((run.path / "scored").exists, 300)
     token = (run.path / "stages" / "reward-server" / "reward_server.token").read_bytes()
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if token in read(path)]
@@ -79,13 +81,14 @@ def test_a_training_that_somebody_cancels_in_slurm_ends_its_server(start):
 
 
 def test_a_server_at_the_end_of_its_time_is_started_again_and_found_again(start):
-    run = start("--seconds", "2")
+    run = start(held_at=1)
     until((run.path / "scored").exists, 300)
     home = run.path / "stages" / "reward-server"
     first = find(home / FILE)
     client("scancel", "--batch", "--signal=USR2", rows(run)["reward-server"].job_id)
     second = until(lambda: (found := find(home / FILE)) and found.url != first.url and found, 300)
     assert second.attempt == first.attempt
+    release(run.path)
     found = over(run)
     assert {name: row.state for name, row in found.items()} == {
         "train": State.COMPLETED, "reward-server": State.COMPLETED,

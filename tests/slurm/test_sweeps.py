@@ -3,14 +3,10 @@
 import json
 import os
 import shlex
-import shutil
 import subprocess
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from conftest import HAS_SLURM, HERE, clients, up
 from launching import HOSTILE, SPECS, make_bundle, make_sweep, stand_in, until
 from test_cli import ltrl
 
@@ -157,23 +153,7 @@ def test_cells_that_never_began_are_cancelled_too(slurm, tmp_path):
     assert [(row.state, row.reason) for row in over(sweep)] == [(State.CANCELLED, "cancelled")] * 3
 
 
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory):
-    """A cluster with accounting that takes jobs of known accounts only."""
-    if not (HAS_SLURM and shutil.which("slurmdbd") and shutil.which("mariadbd")):
-        pytest.skip("needs root and the packages slurm-wlm, munge, slurmdbd and mariadb-server-core")
-    prefix = Path(tempfile.mkdtemp(prefix="ltrl-", dir="/tmp"))
-    try:
-        up(prefix, "nodes=1", "acct=dbd", "extra=AccountingStorageEnforce=associations")
-        yield prefix
-    finally:
-        subprocess.run(["bash", HERE / "down.sh", prefix, "--purge"], check=False, capture_output=True)
-        shutil.rmtree(prefix, ignore_errors=True)
-
-
-def test_an_account_that_does_not_exist_is_told_before_and_at_the_submission(strict, tmp_path, monkeypatch):
-    monkeypatch.setenv("LTRL_STATE_DIR", str(tmp_path / "state"))
-    clients(strict, tmp_path / "clients", monkeypatch)
+def test_an_account_that_does_not_exist_is_told_before_and_at_the_submission(strict_slurm, tmp_path):
     site = probe.probe()
     assert (site.has_accounting, site.accounts) == (True, ("root",))
     assert "account: root  # the only one that you may charge" in probe.profile(site, probe.choose(site))
