@@ -216,7 +216,7 @@ def _on_slurm(run: Run, attempt: Attempt, answer: _Answer) -> Attempt:
     may_return = answer.trouble and status == TOLD  # Slurm ended it, perhaps to start it again
     if status is not None and not may_return:  # Slurm has forgotten it; its script wrote down how it ended
         ended = State.FAILED if status else State.COMPLETED
-        if status and not attempt.is_cancelled and _used_its_time(attempt, directory):
+        if status == TOLD and not attempt.is_cancelled and _used_its_time(attempt, directory):
             ended = State.TIMEOUT
         return replace(attempt, job_id=number, state=ended)
     if answer.trouble:
@@ -230,9 +230,9 @@ def _on_slurm(run: Run, attempt: Attempt, answer: _Answer) -> Attempt:
 
 
 def _used_its_time(attempt: Attempt, directory: Path) -> bool:
-    """Whether the job lasted until its time limit, by the files that it wrote first and last."""
+    """Whether a job lasted until its time limit, by the files that its script wrote first and last."""
     started, ended = state.written(directory / "job_id"), state.written(directory / "exit_status")
-    return bool(started and ended and state.seconds_between(started, ended) >= 60 * attempt.minutes)
+    return bool(started and ended and state.seconds_between(started, ended) >= 60 * attempt.minutes - PROLOG_S)
 
 
 def _here(run: Run, attempt: Attempt) -> Attempt:
@@ -296,6 +296,9 @@ def _lost_nodes(directory: Path) -> str | None:
     said = state.first_cause(directory)
     return said if said and said.startswith("lost while the driver ran: ") else None
 
+
+PROLOG_S = 30.0
+"""What may pass between the start of a job, from which its time counts, and its script's first line."""
 
 TOLD = 143
 """Exit status of a job's script that was told to stop, as a shell has it for SIGTERM."""
