@@ -128,13 +128,13 @@ def test_a_training_whose_job_is_killed_ends_its_service(tmp_path):
     assert states(found) == {"train": State.FAILED, "reward-server": State.COMPLETED}
 
 
-@pytest.mark.slurm  # for half a minute Slurm is not asked
-def test_a_job_that_could_say_nothing_of_its_end_ends_its_service(tmp_path):
+def test_a_job_that_could_say_nothing_of_its_end_ends_its_service(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTRL_SERVICE_ASK_SECONDS", "1")
     cluster = MOCK | {"restarts": {"how": "none"}}
     run = launcher.submit(served(tmp_path, "--seconds", "30", cluster=cluster), project=tmp_path)
     until((run.path / "scored").exists, 120)
     mock.send(tmp_path / "state" / "mock", rows(run)["train"].job_id, "node-fail", requeue=False)
-    assert states(over(run, 240)) == {"train": State.NODE_FAIL, "reward-server": State.COMPLETED}
+    assert states(over(run, 120)) == {"train": State.NODE_FAIL, "reward-server": State.COMPLETED}
     assert not (run.attempt_dir(1) / "exit_status").exists()
 
 

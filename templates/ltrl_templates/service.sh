@@ -17,7 +17,7 @@ over() {
   fi
 {% if slurm %}
   [[ -e $run/attempts/$last/exit_status ]] || (( SECONDS >= ask_at )) || return 1
-  ask_at=$((SECONDS + 30)) # what ended the job may have left it no time to say so
+  ask_at=$((SECONDS + ${LTRL_SERVICE_ASK_SECONDS:-30})) # what ended the job may have left it no time to say so
   said=$(squeue --noheader --format=%T --jobs="$job" 2>&1) || [[ $said == *'Invalid job id'* ]] || return 1
   [[ -z $said || $said == *'Invalid job id'* ]] || return 1
   ask_at=0 # once more, then it is so
