@@ -26,6 +26,12 @@ def up(prefix: Path, *options: str) -> None:
     subprocess.run(["bash", HERE / "up.sh", prefix, *known.read_text().split("\0")], check=True, capture_output=True)
 
 
+def give_up_soon(prefix: Path) -> None:
+    """Lets clients wait 2 s instead of 10 s for a controller that is down; `up` takes it back."""
+    with (prefix / "etc" / "slurm.conf").open("a") as file:
+        file.write("MessageTimeout=2\n")
+
+
 def running(*options: str, keep: Callable[[Path], None] = lambda _: None) -> Iterator[Path]:
     """A cluster while it is needed, in a directory with a short name, for the sake of its sockets."""
     if not HAS_SLURM:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import give_up_soon
 from launching import hold, make_bundle, release, stand_in, until
 
 from ltrl import evidence, jobs, runs, slurm, state
@@ -80,6 +81,7 @@ class Cluster:
             PATIENCE_S,
         )
         file.unlink()
+        give_up_soon(self.prefix)
         try:
             yield
         finally:

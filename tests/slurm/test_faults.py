@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import HAS_CGROUPS, up
+from conftest import HAS_CGROUPS, give_up_soon, up
 from launching import release, until
 from starting import client, finished, now, start
 
@@ -79,6 +79,7 @@ def test_without_a_controller_nothing_is_submitted_twice_and_nothing_is_taken_fo
     run = start(tmp_path / "a", held_at=1)
     until(lambda: (p := run.attempt_dir(1) / "stdout.log").exists() and p.read_text(), 300)
     os.kill(int((slurm / "run" / "slurmctld.pid").read_text()), signal.SIGTERM)
+    give_up_soon(slurm)
     try:
         row = until(lambda: (r := now(run)).state is State.UNKNOWN and r, 300)
         assert "Unable to contact slurm controller" in row.reason
