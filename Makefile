@@ -23,7 +23,7 @@ unit: $(VENV)/.test
 	$(BIN)/pytest -n auto -m "not training and not slurm and not contract"
 
 slow: $(VENV)/.test
-	$(BIN)/pytest -n 2 --dist loadgroup -m "training or slurm"
+	$(BIN)/pytest -n 2 --dist loadscope -m "training or slurm"
 
 # NeMo-RL's own code on a CPU, from a checkout of v0.7.0: tests/contract/README.md.
 contract:
