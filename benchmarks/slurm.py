@@ -132,11 +132,10 @@ def main() -> None:
     print(f"| what | seconds, median of {rounds} | CPU s, least | of the floor's CPU |\n|---|---|---|---|")
     floors: dict[str, float] = {}
     for (what, name), both in taken.items():
-        cpu = min(cpu for _, cpu in both)
-        floor = floors.setdefault(what, cpu)
-        print(
-            f"| {what}, {name} | {statistics.median(wall for wall, _ in both):.2f} | {cpu:.2f} | {cpu / floor:.2g}x |"
-        )
+        wall, cpu = statistics.median(wall for wall, _ in both), min(cpu for _, cpu in both)
+        ratio = cpu / floors.setdefault(what, cpu)
+        times = f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.1f}x"
+        print(f"| {what}, {name} | {wall:.2f} | {cpu:.2f} | {times} |")
 
 
 if __name__ == "__main__":
