@@ -53,6 +53,9 @@ def slurm(tmp_path, monkeypatch):
     ray.write_text(RAY)
     ray.chmod(0o755)
     (tmp_path / "ray").mkdir()
+    hidden = tmp_path / "without-ray" / "ray.py"  # what a real one would ask does not answer
+    hidden.parent.mkdir()
+    hidden.write_text("raise ImportError('this Ray only registers')\n")
     monkeypatch.setenv("PATH", fake.path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")  # as Slurm does it
     monkeypatch.setenv("FAKE_RAY", str(tmp_path / "ray"))
@@ -67,7 +70,10 @@ def start(tmp_path, *arguments, command=None, stages=(), **environment):
         "gpus_per_node": 8,
         "restarts": {"how": "none"},
         "environment": {"LTRL_NODE_TMP": str(tmp_path), **environment},
-        "setup": [f"PATH={shlex.quote(str(tmp_path / 'slurm' / 'bin'))}:$PATH"],  # before a real Ray of this Python
+        "setup": [  # before a real Ray of this Python
+            f"PATH={shlex.quote(str(tmp_path / 'slurm' / 'bin'))}:$PATH",
+            f"export PYTHONPATH={shlex.quote(str(tmp_path / 'without-ray'))}",
+        ],
     }
     bundle = make_bundle(
         tmp_path, command or stand_in(*arguments), cluster=cluster, spec="qwen30b_moe.yaml", stages=stages
