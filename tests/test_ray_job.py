@@ -63,12 +63,12 @@ def slurm(tmp_path, monkeypatch):
     return fake
 
 
-def start(tmp_path, *arguments, command=None, stages=(), **environment):
+def start(tmp_path, *arguments, command=None, stages=(), how="none", **environment):
     cluster = {
         "executor": "slurm",
         "nodes": 3,
         "gpus_per_node": 8,
-        "restarts": {"how": "none"},
+        "restarts": {"how": how},
         "environment": {"LTRL_NODE_TMP": str(tmp_path), **environment},
         "setup": [  # before a real Ray of this Python
             f"PATH={shlex.quote(str(tmp_path / 'slurm' / 'bin'))}:$PATH",
@@ -148,6 +148,19 @@ def test_a_node_that_never_comes_is_named(slurm, tmp_path):
     reason = f"after 4 s these of 3 nodes with 8 GPUs are missing in Ray: {HOSTS[1]}"
     assert (row.state, row.reason, status) == (State.FAILED, reason, 1)
     assert not (run.attempt_dir(1) / "stdout.log").exists()
+
+
+def test_a_step_that_slurm_cannot_start_is_no_end(slurm, tmp_path):
+    client = slurm.directory / "bin" / "srun"
+    real = client.rename(client.with_name("real-srun"))
+    said = "srun: error: Task launch failed on node node4: Job credential expired"
+    fails = (
+        f"[[ $* != *canary* || -e {tmp_path}/failed ]] || {{ touch {tmp_path}/failed; echo '{said}' >&2; exit 167; }}"
+    )
+    client.write_text(f'#!/bin/bash\n{fails}\nexec {shlex.quote(str(real))} "$@"\n')
+    client.chmod(0o755)
+    row, _ = finished(start(tmp_path, how="requeue"), 60)
+    assert (row.state, row.attempt) == (State.COMPLETED, 2)
 
 
 def test_a_cancelled_job_ends_with_all_its_processes(slurm, tmp_path):
