@@ -126,7 +126,9 @@ def test_how_many_answers_there_will_be_is_known_before_all_questions_are_read(t
     data = {"backend": "samples", "data": {"backend": "entity-chain", "samples": 5}, "samples": 2}
     with loopback_judge(completion("?")) as server:
         path = spec(tmp_path, server.base_url, benchmarks__few=few, benchmarks__data=data, requests__concurrency=1)
-        measure(measurement(path), tmp_path / "out", on_progress=lambda done, total: told.append((done, total)))
+        measure(
+            measurement(written(path)), tmp_path / "out", on_progress=lambda done, total: told.append((done, total))
+        )
     assert told[0] == (1, 20)
     assert {total for _, total in told} == {20}
 

@@ -239,7 +239,7 @@ def test_numbers_are_written_as_people_do() -> None:
     [
         (
             "specs/eval/quickstart.yaml",
-            "an evaluation trains nothing: `ltrl eval run FILE`; `ltrl fields 'eval.*'` lists its fields",
+            "an evaluation trains nothing: `ltrl eval FILE`, with `--cluster NAME` as a job of its own",
         ),
         (
             "specs/data/foldoc.yaml",
