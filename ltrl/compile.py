@@ -59,6 +59,10 @@ def check(
                 return tuple(dict.fromkeys(warning for planned in found for warning in planned.warnings))
             case "cluster" if isinstance(document, Document):
                 checked_profile(document)
+            case "evaluation" if cluster:
+                from ltrl.eval_job import plan_evaluation
+
+                return plan_evaluation(path, cluster=cluster, overlays=overlays, sets=sets).warnings
             case "evaluation" if isinstance(document, Document):
                 from ltrl.evaluation.subject import Written, measurement
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ltrl.source import Document
     from ltrl.spec import ClusterProfile
 
-__all__ = ["EvalPlan", "ResolvedEvaluation", "compile_evaluation"]
+__all__ = ["EvalPlan", "ResolvedEvaluation", "compile_evaluation", "plan_evaluation"]
 
 IN_IMAGE = frozenset(
     """
@@ -130,7 +130,7 @@ def compile_evaluation(
     `model` takes the place of the spec's: a directory or an id, and its name. Arguments of `sets` that begin with
     `cluster.` change the profile. Raises LtrlError with every mistake in the spec and the profile.
     """
-    planned = _planned(spec, cluster, model, overlays, sets)
+    planned = plan_evaluation(spec, cluster=cluster, model=model, overlays=overlays, sets=sets)
     config = json.dumps(_config(planned.resolved), indent=2) + "\n"
     launch = planned.launch
     scripts = render.job_scripts(planned.resolved.cluster, planned.job, name=launch.job_name, payload=launch.payload)
@@ -144,9 +144,15 @@ def compile_evaluation(
     return made, planned, is_new
 
 
-def _planned(
-    spec: Path, cluster: str, model: tuple[str, str | None] | None, overlays: Sequence[Path], sets: Sequence[str]
+def plan_evaluation(
+    spec: Path,
+    *,
+    cluster: str,
+    model: tuple[str, str | None] | None = None,
+    overlays: Sequence[Path] = (),
+    sets: Sequence[str] = (),
 ) -> EvalPlan:
+    """The plan of an evaluation on a cluster; takes the same and raises the same as `compile_evaluation`."""
     home = project.root(spec.parent)
     wrong: list[Diagnostic] = []
     asked = found = profile = None

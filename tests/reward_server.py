@@ -64,7 +64,7 @@ def start(spec: Path, *arguments: str, environment: dict[str, str] | None = None
     clean = {name: value for name, value in os.environ.items() if name != "LTRL_REWARD_TOKEN"}
     return subprocess.Popen(
         [sys.executable, "-c", LTRL, "serve", "reward", str(spec), "--port", "0", *arguments],
-        env={**clean, **(environment or {})},
+        env={**clean, "TMPDIR": str(spec.parent), **(environment or {})},  # one that is killed leaves its folder there
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -25,6 +25,7 @@ from test_runs import make_run
 from ltrl import bundle, runs, state, submit
 from ltrl.cli import main
 from ltrl.cli.which import model as which_model
+from ltrl.compile import check
 from ltrl.errors import Code, LtrlError
 from ltrl.eval_job import compile_evaluation
 from ltrl.evaluation.results import read
@@ -265,6 +266,16 @@ def test_mistakes_of_spec_and_profile_are_told_together(project: Path) -> None:
         ("LTRL022", "trial.yaml:9:17"),
     ]
     assert [code for code, *_ in told(project, "sampling.sample=2", cluster="none")] == ["LTRL023", "LTRL014"]
+
+
+def test_a_check_on_a_cluster_says_what_its_job_would_be_refused_for(project: Path) -> None:
+    spec = project / "specs" / "trial.yaml"
+    assert check(spec, cluster="gpus") == ()
+    assert check(spec, sets=["serve.tensor=9"]) == ()
+    [found] = check(spec, cluster="gpus", sets=["serve.tensor=9"])
+    assert (found.code, found.message) == (
+        Code.LAYOUT, "`serve.tensor: 9` needs 9 GPUs on one node, where `gpus` has 8",
+    )  # fmt: skip
 
 
 def test_a_model_that_the_container_would_not_see_is_refused(project: Path, tmp_path_factory: Any) -> None:
