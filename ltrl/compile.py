@@ -62,7 +62,7 @@ def check(
             case "evaluation" if cluster:
                 from ltrl.eval_job import plan_evaluation
 
-                return plan_evaluation(path, cluster=cluster, overlays=overlays, sets=sets).warnings
+                plan_evaluation(path, cluster=cluster, overlays=overlays, sets=sets)
             case "evaluation" if isinstance(document, Document):
                 from ltrl.evaluation.subject import Written, measurement
 

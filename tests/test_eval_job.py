@@ -273,8 +273,9 @@ def test_a_check_on_a_cluster_says_what_its_job_would_be_refused_for(project: Pa
     assert check(spec, cluster="gpus") == ()
     assert check(spec, sets=["serve.tensor=9"]) == ()
     [found] = check(spec, cluster="gpus", sets=["serve.tensor=9"])
-    assert (found.code, found.message) == (
-        Code.LAYOUT, "`serve.tensor: 9` needs 9 GPUs on one node, where `gpus` has 8",
+    assert found.position is not None
+    assert (found.code, found.position.label, found.message) == (
+        Code.LAYOUT, "--set serve.tensor=9:1", "`serve.tensor: 9` needs 9 GPUs on one node, where `gpus` has 8",
     )  # fmt: skip
 
 
