@@ -14,7 +14,7 @@ from ltrl import catalog, plan, profile, project, source
 from ltrl.backend import DataSection, create
 from ltrl.errors import Code, Diagnostic, LtrlError, Position, Source, fail, raise_if_any
 from ltrl.eval_stage import CONFIG, EVAL, eval_config
-from ltrl.parse import parse, wrong_kind
+from ltrl.parse import parse
 from ltrl.resolve import Resolved, origins, resolve
 from ltrl.source import Document
 from ltrl.spec import ClusterProfile, Experiment
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "as_in_a_job",
     "asked_cluster",
-    "check",
     "checked_profile",
     "cluster_profile",
     "cluster_values",
@@ -36,8 +35,10 @@ __all__ = [
     "data_digests",
     "is_sweep",
     "packed",
+    "planned",
     "prepare",
     "prepare_all",
+    "read",
     "resolved",
     "resolved_document",
     "sweep_values",
@@ -45,38 +46,6 @@ __all__ = [
 ]
 
 Profiles = dict[str, tuple[ClusterProfile, Document | None]]
-
-
-def check(
-    path: Path, *, cluster: str | None = None, overlays: Sequence[Path] = (), sets: Sequence[str] = ()
-) -> tuple[Diagnostic, ...]:
-    """Everything that is wrong with a file of any kind, each cell of it if it is a sweep: errors and warnings."""
-    document = _read(path, overlays, sets)
-    try:
-        match document.data.get("kind", "experiment") if isinstance(document, Document) else "experiment":
-            case "experiment":
-                found = _planned(document, path, cluster, sets)
-                return tuple(dict.fromkeys(warning for planned in found for warning in planned.warnings))
-            case "cluster" if isinstance(document, Document):
-                checked_profile(document)
-            case "evaluation" if cluster:
-                from ltrl.eval_job import plan_evaluation
-
-                plan_evaluation(path, cluster=cluster, overlays=overlays, sets=sets)
-            case "evaluation" if isinstance(document, Document):
-                from ltrl.evaluation.subject import Written, measurement
-
-                measurement(Written.of(document, path))
-            case "dataset" if isinstance(document, Document):
-                from ltrl.dataset.model import Dataset
-
-                parse(document, Dataset)
-            case written if isinstance(document, Document):
-                kinds = ("experiment", "evaluation", "cluster", "dataset")
-                raise_if_any([*document.mistakes, wrong_kind(document, written, *kinds)])
-    except LtrlError as error:
-        return error.diagnostics
-    return ()
 
 
 def prepare(
@@ -92,7 +61,7 @@ def prepare_all(
     """The plans of all that a spec describes: one, or those of its sweep's cells; raises LtrlError with the mistakes
     of all of them.
     """
-    return _planned(_read(spec, overlays, sets), spec, cluster, sets)
+    return planned(read(spec, overlays, sets), spec, cluster, sets)
 
 
 def resolved(
@@ -104,7 +73,7 @@ def resolved(
     with `cluster.` change the profile. Raises LtrlError with every mistake in the spec, what lies over and under it,
     and the profile.
     """
-    document = _read(spec, overlays, sets)
+    document = read(spec, overlays, sets)
     if _is_sweep(document):
         from ltrl import sweep
 
@@ -175,7 +144,7 @@ def sweep_values(spec: Path, *, overlays: Sequence[Path] = (), sets: Sequence[st
 
 def is_sweep(spec: Path, *, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) -> bool:
     """Whether a spec describes many runs."""
-    return _is_sweep(_read(spec, overlays, sets))
+    return _is_sweep(read(spec, overlays, sets))
 
 
 @cache
@@ -217,7 +186,7 @@ def as_in_a_job(project: Path) -> Iterator[None]:
             os.environ["LTRL_PROJECT_DIR"] = before
 
 
-def _read(spec: Path, overlays: Sequence[Path], sets: Sequence[str]) -> Document | LtrlError:
+def read(spec: Path, overlays: Sequence[Path], sets: Sequence[str]) -> Document | LtrlError:
     """The document of a spec, or what is wrong with it."""
     try:
         return source.load(spec, overlays=overlays, sets=[s for s in sets if not s.startswith("cluster.")])
@@ -226,7 +195,7 @@ def _read(spec: Path, overlays: Sequence[Path], sets: Sequence[str]) -> Document
 
 
 def _load(spec: Path, overlays: Sequence[Path], sets: Sequence[str]) -> Document:
-    document = _read(spec, overlays, sets)
+    document = read(spec, overlays, sets)
     if isinstance(document, LtrlError):
         raise document
     return document
@@ -237,7 +206,8 @@ def _is_sweep(document: Document | LtrlError) -> bool:
     return isinstance(document, Document) and document.data.get("sweep") is not None
 
 
-def _planned(document: Document | LtrlError, spec: Path, cluster: str | None, sets: Sequence[str]) -> list[plan.Plan]:
+def planned(document: Document | LtrlError, spec: Path, cluster: str | None, sets: Sequence[str]) -> list[plan.Plan]:
+    """What `prepare_all` gives, of a document that `read` gave."""
     if not _is_sweep(document):
         return [plan.plan(_resolved(document, spec, cluster, sets))]
     from ltrl import sweep

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
-from ltrl.compile import check
+from ltrl.check import check
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "specs"

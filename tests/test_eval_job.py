@@ -23,9 +23,9 @@ from test_render_scripts import SHELLCHECK
 from test_runs import make_run
 
 from ltrl import bundle, runs, state, submit
+from ltrl.check import check
 from ltrl.cli import main
 from ltrl.cli.which import model as which_model
-from ltrl.compile import check
 from ltrl.errors import Code, LtrlError
 from ltrl.eval_job import compile_evaluation
 from ltrl.evaluation.results import read

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ltrl import source
-from ltrl.compile import check
+from ltrl.check import check
 from ltrl.errors import LtrlError
 from ltrl.evaluation.subject import measurement, written
 from ltrl.schema import schema
@@ -110,7 +110,7 @@ def test_the_eval_of_an_experiment_is_checked_like_any_section(tmp_path: Path) -
 
 def test_a_spec_without_an_evaluation_imports_none_of_it() -> None:
     code = (
-        "import sys; from ltrl.compile import check; from pathlib import Path\n"
+        "import sys; from ltrl.check import check; from pathlib import Path\n"
         f"assert check(Path({str(ROOT / 'specs/quickstart.yaml')!r})) == ()\n"
         "print([m for m in sys.modules if m.startswith(('ltrl.evaluation', 'ltrl.benchmark', 'numpy', 'httpx'))])"
     )

@@ -72,8 +72,8 @@ def check(
     ] = False,
 ) -> None:
     """Check files without writing anything. Exit status: 0 good (warnings allowed), 1 mistakes, 2 wrong usage."""
+    from ltrl.check import check as mistakes_of
     from ltrl.cli import show
-    from ltrl.compile import check as mistakes_of
 
     if as_json + as_sarif + as_github > 1:
         raise typer.BadParameter("choose one of --json, --sarif and --github")
