@@ -123,7 +123,7 @@ def compile_sweep(
     document = _load(spec, overlays, sets)
     found = sweep.cells(document)
     home = project.root(spec.parent)
-    compiled = [_files(p, home) for p in prepare_all(spec, cluster=cluster, overlays=overlays, sets=sets)]
+    compiled = [_files(p, home) for p in planned(document, spec, cluster, sets)]
     made = bundle.write_sweep(
         out or Path("build") / sweep.sweep_id(document),
         sweep_id=sweep.sweep_id(document),

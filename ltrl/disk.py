@@ -57,11 +57,10 @@ class Writes:
             with _unwritable(path):
                 self._drafts[path].replace(path)
             del self._drafts[path]
-        _sync(folders)
         for path, line in self._lines:
             with _unwritable(path):
                 _append(path, line)
-        _sync({path: path for path, _ in self._lines})
+        _sync({**folders, **{path: path for path, _ in self._lines}})
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -84,9 +83,9 @@ def _unwritable(path: Path) -> Iterator[None]:
 
 
 def _append(path: Path, line: bytes) -> None:
-    with path.open("ab") as file:
+    with path.open("a+b") as file:
         # one write, so that lines of two processes do not mix; it begins anew after a line that a crash cut short
-        torn = file.tell() and path.read_bytes()[-1:] != b"\n"
+        torn = file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
         file.write(b"\n" + line if torn else line)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ltrl import jobs, state, turns
 from ltrl.checkpoints import RECORD
-from ltrl.errors import Code, Diagnostic, fail, raise_if_any
+from ltrl.errors import Code, Diagnostic, LtrlError, fail, raise_if_any
 from ltrl.stages import FOLDER, TRAIN, run_id, run_of, stage_dir, stage_of
 from ltrl.state import Attempt, Run, State
 
@@ -73,27 +73,38 @@ class Status:
     project: str
     path: str
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its job may still run or wait; nobody can tell of a directory that cannot be read."""
+        return bool(self.fingerprint) and not self.state.is_finished
+
     def to_json(self) -> dict[str, Any]:
         """The row for programs."""
         return asdict(self)
 
 
 def list_runs(project: Path, *, everywhere: bool = True) -> tuple[Status, ...]:
-    """All known runs, or those of a project, oldest first; asks a scheduler once, whatever their number."""
+    """All known runs, or those of a project, oldest first; asks a scheduler once, whatever their number.
+
+    A run whose records are damaged has a row that says so.
+    """
     index = state.Index()
     rows = index.rows()
-    paths = {*rows, *_runs_in(project / "runs")}
-    gone = [path for path in paths if not state.is_run(path)]
-    index.forget(path for path in gone if path in rows)
+    here = {*_runs_in(project / "runs")}
+    away = {path for path in rows.keys() - here if not state.is_run(path)}
+    index.forget(path for path in away if state.is_gone(path))
     found: dict[Path, Status] = {}
     open_runs = []
-    for path in paths - {*gone}:
+    for path in {*rows, *here} - away:
         stamp, row = rows.get(path, ("", ""))
         if row and stamp == _stamp(path):
             data = json.loads(row)
             found[path] = Status(**{**data, "state": State(data["state"])})
         else:
-            open_runs.append(state.read_run(path))
+            try:
+                open_runs.append(state.read_run(path))
+            except LtrlError as error:
+                found[path] = _unreadable(path, error)
     over = []
     for run in jobs.observe(open_runs):
         found[run.path] = made = row_of(run)
@@ -116,7 +127,7 @@ def find_run(name: str | None, *, project: Path) -> Run:
     if name is None:
         whole = [path for path in paths if stage_of(path) == TRAIN]
         here = [path for path in whole if path.parent == project / "runs"]
-        return max((state.read_run(path) for path in here or whole), key=lambda run: run.created)
+        return _newest(here or whole)
     exact = [path for path in paths if run_id(path) == name]
     close = exact or [path for path in paths if _matches(name, path)]
     here = [path for path in close if project / "runs" in (path.parent, path.parents[2])]
@@ -129,6 +140,20 @@ def find_run(name: str | None, *, project: Path) -> Run:
         raise fail(Code.UNKNOWN_RUN, f"`{name}` could be any of {listed}")
     listed = ", ".join(f"`{known}`" for known in sorted(map(run_id, paths))[:10])
     raise fail(Code.UNKNOWN_RUN, f"no run is called `{name}`", hint=f"`ltrl status` lists them: {listed}")
+
+
+def _newest(paths: Iterable[Path]) -> Run:
+    """The run that was made last; raises LtrlError when none can be read."""
+    found: list[Run] = []
+    trouble: list[Diagnostic] = []
+    for path in paths:
+        try:
+            found.append(state.read_run(path))
+        except LtrlError as error:
+            trouble += error.diagnostics
+    if not found:
+        raise_if_any(trouble)
+    return max(found, key=lambda run: run.created)
 
 
 def status(run: Run) -> Status:
@@ -193,9 +218,9 @@ def watch_all(project: Path, *, everywhere: bool = False, every_s: float | None 
     while True:
         rows = list_runs(project, everywhere=everywhere)
         yield rows
-        if all(row.state.is_finished for row in rows):
+        if not any(row.is_open for row in rows):
             return
-        time.sleep(every_s or max(pause(row) for row in rows if not row.state.is_finished))
+        time.sleep(every_s or max(pause(row) for row in rows if row.is_open))
 
 
 def attempt_gpu_hours(attempt: Attempt) -> float:
@@ -253,21 +278,50 @@ def row_of(run: Run) -> Status:
     )
 
 
+def _unreadable(path: Path, error: LtrlError) -> Status:
+    return Status(
+        id=run_id(path),
+        state=State.UNKNOWN,
+        reason=error.diagnostics[0].message,
+        step=0,
+        steps=0,
+        reward=None,
+        eta_seconds=None,
+        last_checkpoint=None,
+        attempt=0,
+        executor="",
+        cluster="",
+        job_id=None,
+        expected_start=None,
+        gpus=0,
+        gpu_hours=0.0,
+        engine="",
+        fingerprint="",
+        created=state.written(path / "run.json") or state.now(),
+        project=str(run_of(path).parents[1]),
+        path=str(path),
+    )
+
+
 def _recent(run: Path) -> list[dict[str, float]]:
     """The last training steps measured, newest last: those of the newest driver start that has any."""
-    starts = sorted((run / "logs").glob("exp_*"), key=lambda p: (len(p.name), p.name), reverse=True)
-    for start in starts:
-        if found := _last_steps(start / "metrics.jsonl"):
+    logs = f"{run}/logs"  # text, as in `_stamp`
+    try:
+        starts = [name for name in os.listdir(logs) if name.startswith("exp_")]  # noqa: PTH208
+    except OSError:
+        return []
+    for start in sorted(starts, key=lambda name: (len(name), name), reverse=True):
+        if found := _last_steps(f"{logs}/{start}/metrics.jsonl"):
             return found
     return []
 
 
-def _last_steps(path: Path) -> list[dict[str, float]]:
+def _last_steps(path: str) -> list[dict[str, float]]:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123
             size = file.seek(0, 2)
             file.seek(max(0, size - TAIL_BYTES))
-            lines = file.read().split(b"\n")
+            lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return []
     found: list[dict[str, float]] = []

@@ -24,7 +24,7 @@ import platformdirs
 from ltrl import stages
 from ltrl.checkpoints import rollbacks
 from ltrl.disk import Writes, unwritable, write_json
-from ltrl.errors import Code, fail
+from ltrl.errors import Code, LtrlError, fail
 
 __all__ = [
     "Attempt",
@@ -42,6 +42,7 @@ __all__ = [
     "events_in",
     "exit_status",
     "first_cause",
+    "is_gone",
     "is_run",
     "job_id",
     "last_checkpoint",
@@ -206,8 +207,19 @@ def written(path: Path) -> str | None:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory is that of a run."""
-    return (path / "run.json").is_file()
+    """Whether a directory is that of a run, as far as it can be looked at."""
+    return os.path.isfile(f"{path}/run.json")  # noqa: PTH113 - as in `_json`
+
+
+def is_gone(path: Path) -> bool:
+    """Whether the directory of a run is not there any more, and not only out of reach."""
+    try:
+        (path / "run.json").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # a file system that is away, or somebody else's directory
+        return False
+    return False
 
 
 def all_runs(run_dir: Path) -> list[Run]:
@@ -228,7 +240,7 @@ def create_run(run: Run, *, writes: Writes | None = None) -> None:
 def read_run(path: Path) -> Run:
     """A run from its directory; raises LtrlError when it is none."""
     try:
-        data = json.loads((path / "run.json").read_bytes())
+        data = _json(f"{path}/run.json")
         data.pop("format")
         attempts = tuple(_attempts(path))
         rolled_back = [r for r in rollbacks(path)[-1:] if r.attempt == (attempts[-1].number if attempts else 0)]
@@ -242,8 +254,8 @@ def read_run(path: Path) -> Run:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise fail(Code.UNKNOWN_RUN, f"`{path}` is not a run directory: {reason}") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise fail(Code.UNKNOWN_RUN, f"`{path / 'run.json'}` is damaged: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path / "run.json", error) from None
 
 
 def add_attempt(run: Run, attempt: Attempt, *, writes: Writes | None = None) -> Run:
@@ -343,7 +355,7 @@ def _checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
                 found.append((int(number), entry))
     for step, entry in sorted(found, reverse=True):
         with suppress(OSError, ValueError):
-            info = json.loads((entry / "training_info.json").read_bytes())
+            info = _json(f"{entry}/training_info.json")
             yield int(info.get("total_steps", step)), entry
 
 
@@ -424,7 +436,7 @@ class Index:
 
     def rebuild(self, roots: Iterable[Path]) -> int:
         """Makes the index anew from what it knew and the run directories below others; returns how many it has."""
-        found = {run for run in self.rows() if is_run(run)} | {run for root in roots for run in _runs_below(root)}
+        found = {run for run in self.rows() if not is_gone(run)} | {run for root in roots for run in _runs_below(root)}
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
         self.add(*found)
@@ -454,6 +466,16 @@ class Index:
         return connection
 
 
+def _damaged(path: Path, error: Exception) -> LtrlError:
+    return fail(Code.UNKNOWN_RUN, f"`{path}` is damaged: {error}")
+
+
+def _json(path: str) -> Any:
+    """The contents of a file. For a thousand runs a `Path` takes longer to make than its file to read: hence text."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return json.loads(file.read())
+
+
 def _runs_below(root: Path) -> Iterator[Path]:
     for directory, folders, files in os.walk(root):
         if "run.json" in files:
@@ -472,10 +494,12 @@ def _attempts(run: Path) -> Iterator[Attempt]:
     latest: Attempt | None = None
     for number, directory in _attempt_dirs(run):
         try:
-            data = json.loads((directory / "attempt.json").read_bytes())
+            data = _json(f"{directory}/attempt.json")
             latest = Attempt(**{**data, "state": State(data["state"])})
         except FileNotFoundError:
             latest = _continued(directory, number, latest)
+        except (ValueError, TypeError, KeyError) as error:
+            raise _damaged(directory / "attempt.json", error) from None
         if latest and latest.number == number:
             yield latest
 

@@ -102,6 +102,41 @@ def test_a_lost_index_fills_up_again_and_gone_runs_leave_it(tmp_path):
     assert made[0] not in Index().rows()
 
 
+def test_a_damaged_run_hides_no_other(tmp_path):
+    sound, broken, torn = (make_run(tmp_path / "runs" / name, final=State.RUNNING) for name in ("a", "b", "c"))
+    (broken.path / "run.json").write_text("{")
+    (torn.path / "attempts/1/attempt.json").write_text('{"number": 1}')
+    rows = {row.id: row for row in runs.list_runs(tmp_path)}
+    assert [rows[name].state for name in "bc"] == [State.UNKNOWN] * 2
+    assert "b/run.json` is damaged" in rows["b"].reason
+    assert "attempts/1/attempt.json` is damaged" in rows["c"].reason
+    assert [row.is_open for row in rows.values()] == [False] * 3  # the job of `a` is not there
+    assert runs.find_run(None, project=tmp_path).id == sound.id
+    assert len(list(runs.watch_all(tmp_path, everywhere=True, every_s=0.01))) == 1
+    subprocess.run(["rm", "-r", sound.path], check=True)
+    code, message = refusal(lambda: runs.find_run(None, project=tmp_path))
+    assert code is Code.UNKNOWN_RUN
+    assert "b/run.json" in message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_run_out_of_reach_is_left_out_and_not_forgotten(tmp_path):
+    near, far = (make_run(tmp_path / project / "runs" / project).path for project in ("near", "far"))
+    Index().add(near, far)
+    for path in (tmp_path, *tmp_path.parents):  # pytest keeps its folders to their owner
+        if path.stat().st_mode & 0o777 == 0o700:
+            path.chmod(0o711)
+    subprocess.run(["chmod", "-R", "a+rwX", tmp_path], check=True)
+    far.parent.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        seen = runs.list_runs(tmp_path)
+    finally:
+        os.seteuid(0)
+    assert [row.id for row in seen] == ["near"]
+    assert [row.id for row in runs.list_runs(tmp_path)] == ["far", "near"]
+
+
 def test_200_runs_are_listed_at_once(tmp_path):
     for i in range(200):
         write_metrics(make_run(tmp_path / "runs" / f"r{i:03}").path, 1, range(1, 20))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -54,10 +55,17 @@ class Model(BaseModel):
         return made
 
 
+@cache
+def _grades(model: type[Model]) -> tuple[tuple[str, Grade | None], ...]:
+    """Name and grade of every field; None for one that has that of its section."""
+    fields = model.model_fields.items()
+    return tuple((name, next((m for m in info.metadata if isinstance(m, Grade)), None)) for name, info in fields)
+
+
 def graded(model: Model, *, grade: Grade = Grade.NEW_RUN, path: str = "") -> Iterator[tuple[str, Grade, Any]]:
     """(dotted path, grade, value) of every leaf of a spec; a field without a grade has that of its section."""
-    for name, info in type(model).model_fields.items():
-        own = next((m for m in info.metadata if isinstance(m, Grade)), grade)
+    for name, stated in _grades(type(model)):
+        own = stated or grade
         value = getattr(model, name)
         here = f"{path}{name}"
         match value:

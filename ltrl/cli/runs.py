@@ -162,7 +162,7 @@ def cancel(
         for home in filter(array.is_sweep, sorted((project / "runs").glob("*"))):
             turns.stop(home)  # of a sweep on this machine nothing more is launched
         rows = runs.list_runs(project, everywhere=False)
-        found = [state.read_run(Path(row.path)) for row in rows if not row.state.is_finished]
+        found = [state.read_run(Path(row.path)) for row in rows if row.is_open]
     else:
         wanted: list[str | None] = [*names] if names else [None]
         found = list({run.path: run for run in (runs.find_run(name, project=project) for name in wanted)}.values())

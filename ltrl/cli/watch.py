@@ -46,7 +46,7 @@ def watch(
         raise typer.BadParameter("`--all` watches every run of this project: name runs or give `--all`")
     if every:
         rows = runs.list_runs(root(Path.cwd()), everywhere=False)
-        found = [state.read_run(Path(row.path)) for row in rows if not row.state.is_finished]
+        found = [state.read_run(Path(row.path)) for row in rows if row.is_open]
         if not found:
             show.note("nothing runs or waits here")
             return
