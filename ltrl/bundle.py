@@ -141,12 +141,22 @@ def artifacts(
         "fingerprint": resolved.fingerprint,
         "ltrl": __version__,
         "backends": backends_used(resolved.spec),
-        "container": container.manifest(resolved.cluster.container) if resolved.cluster.container else None,
+        **_containers(plan),
         "sources": sources,
         "data": {field: {path: _known(one) for path, one in files_.items()} for field, files_ in (data or {}).items()},
         "files": {a.path: hashlib.sha256(a.data).hexdigest() for a in whole},
     }
     return (*whole, Artifact(LOCK, _json(lock)))
+
+
+def _containers(plan: Plan | EvalPlan) -> dict[str, Any]:
+    """The image of the run's job, and those of stages that name others."""
+    chosen = plan.resolved.cluster.container
+    if chosen is None:
+        return {"container": None}
+    stages = plan.stages if isinstance(plan, Plan) else ()
+    others = {s.name: container.manifest(container.of_stage(chosen, s.image)) for s in stages if s.image}
+    return {"container": container.manifest(chosen), **({"stage_containers": others} if others else {})}
 
 
 def backends_used(spec: Experiment | Evaluation) -> dict[str, dict[str, str]]:

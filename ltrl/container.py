@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ltrl.spec import Container
 
-__all__ = ["Mount", "digest", "manifest", "mounts"]
+__all__ = ["Mount", "digest", "manifest", "mounts", "of_stage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,11 @@ class Mount:
     options: str
     origin: str
     """`file:line` of the profile, or why it is always there."""
+
+
+def of_stage(container: Container, image: str | None) -> Container:
+    """The container of a stage that may name an image of its own."""
+    return container.model_copy(update={"image": image}) if image else container
 
 
 def digest(container: Container) -> str | None:

@@ -21,6 +21,7 @@ from ltrl.backend import Grade, Stage
 from ltrl.backend.models import graded
 from ltrl.bundle import Bundle
 from ltrl.compile import asked_cluster, packed
+from ltrl.container import of_stage
 from ltrl.errors import Code, Diagnostic, LtrlError, Position, Source, raise_if_any
 from ltrl.eval_stage import CONFIG, EVAL, RESULTS
 from ltrl.evaluation.spec import Evaluation
@@ -182,6 +183,9 @@ def plan_evaluation(
         base = directory.relative_to(home).as_posix() if directory.is_relative_to(home) else str(directory)
     subject = asked.spec.model.model_copy(update={"base": base, "revision": found.revision})
     evaluation = asked.spec.model_copy(update={"model": subject})
+    if profile.container:
+        container = of_stage(profile.container, evaluation.serve.image)
+        profile = profile.model_copy(update={"container": container})
     name = Path(cluster).stem
     resolved = ResolvedEvaluation(
         spec=evaluation,
@@ -267,7 +271,7 @@ def _directory(found: Measurement, asked: Written, home: Path, *, is_chosen: boo
     if re.fullmatch(catalog.HUB_ID, found.base) and not is_beside_others:
         return None
     message = f"there is no model directory `{found.base}`"
-    hint = "`--model` takes an exported directory, or a run that has one (`ltrl export RUN`)"
+    hint = "`ltrl eval SPEC --model` takes an exported directory, or a run that has one (`ltrl export RUN`)"
     raise LtrlError(Diagnostic(Code.UNKNOWN_MODEL, message, where, hint))
 
 
@@ -304,3 +308,6 @@ def _origins(
         yield ".".join(map(str, path)), position.label if position else "default"
     if profile_document:
         yield from origins(profile.model_dump(mode="json"), profile_document, "cluster.")
+    image = asked.document.written(asked.place(("serve", "image")))
+    if profile.container and spec.serve.image and image:
+        yield "cluster.container.image", image.label

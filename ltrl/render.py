@@ -17,6 +17,7 @@ import jinja2
 
 from ltrl import profile, sbatch, walltime
 from ltrl.backend import create
+from ltrl.container import of_stage
 from ltrl.errors import Code, fail, raise_if_any
 from ltrl.plan import Artifact, Plan
 from ltrl.references import Reference, find, split
@@ -98,8 +99,8 @@ def _shaped(cluster: ClusterProfile, stage: Stage) -> ClusterProfile:
         if stage.partition:
             request["partition"] = stage.partition
         shape["slurm"] = (cluster.slurm or _no_request()).model_copy(update=request)
-    if stage.image and cluster.container:
-        shape["container"] = cluster.container.model_copy(update={"image": stage.image})
+    if cluster.container:
+        shape["container"] = of_stage(cluster.container, stage.image)
     return cluster.model_copy(update=shape)
 
 

@@ -128,6 +128,9 @@ def test_its_bundle_is_golden_and_shellcheck_has_nothing_to_say(project: Path, t
     assert config["model"] == {"base": "exported", "revision": None, "served_as": None}
     assert (config["name"], config["prompt"], config["total"], config["endpoint"]) == ("trial", 512, 528, None)
     assert made.lock["backends"]["benchmark.ruler"]["distribution"] == "ltrl"
+    image = made.resolved["cluster"]["container"]["image"]
+    assert made.lock["container"]["image"] == image == "vllm/vllm-openai:v0.11.0"
+    assert made.resolved["origins"]["cluster.container.image"] == "trial.yaml:9"
 
 
 def test_equal_inputs_give_equal_bytes_and_weights_make_a_run(project: Path) -> None:
@@ -202,7 +205,7 @@ def test_an_experiment_with_eval_is_measured_as_well(project: Path) -> None:
             [],
             {"model": ("runs/none", None)},
             ("LTRL020", "--model:1:1", "there is no model directory `runs/none`",
-             "`--model` takes an exported directory, or a run that has one (`ltrl export RUN`)"),
+             "`ltrl eval SPEC --model` takes an exported directory, or a run that has one (`ltrl export RUN`)"),
         ),
         (
             [],

@@ -1,6 +1,7 @@
 """Stages of a run: which there are, what they get, and the exports of the built-in engines."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import pytest
 from launching import SPECS, make_bundle, make_plan
 
 from ltrl import compile, plan, render
+from ltrl import submit as launcher
 from ltrl.backend import Stage
+from ltrl.cli import launch, show
 from ltrl.errors import Code, LtrlError
 from ltrl_backends.nemo_rl.export import main
 
@@ -91,6 +94,26 @@ def test_a_stage_in_a_container_sees_the_run_it_belongs_to(tmp_path):
     said = (run / "stages/export/attempts/1/stdout.log").read_text().splitlines()
     assert f"--volume={run}:{run}" in said
     assert f"--workdir={run}/stages/export" in said
+
+
+def test_the_image_of_a_stage_is_in_the_manifest_the_plan_and_a_dry_run(tmp_path, capsys):
+    other = f"repo/other@sha256:{'0' * 64}"
+    stages = (Stage("export", ("true",), gpus_per_node=2, minutes=90, image=other), Stage("eval", ("true",)))
+    cluster = {"container": {"runtime": "docker", "image": "img:1"}}
+    bundle = make_bundle(tmp_path, cluster=cluster, stages=stages)
+    assert bundle.lock["container"] == {"runtime": "docker", "image": "img:1", "digest": None}
+    assert bundle.lock["stage_containers"] == {
+        "export": {"runtime": "docker", "image": other, "digest": other.partition("@")[2]}
+    }
+    for asked in launcher.requests(bundle, project=tmp_path):
+        launch.show_request(asked, bundle)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("container ")]
+    own = "container docker, img:1; no digest in its name"
+    assert said == [own, f"container docker, {other}", own]
+    show.plan(make_plan(["true"], cluster=cluster, stages=stages), plan.TrainingData(4, None, "away"))
+    drawn = capsys.readouterr().out
+    assert re.search(rf"stage `export` +1 x 2 GPUs, 90 minutes, 3 GPU-hours at most; image {other}", drawn)
+    assert re.search(r"stage `eval` +1 x CPU, 60 minutes *$", drawn, re.MULTILINE)
 
 
 def test_a_stage_is_a_plugins_own():

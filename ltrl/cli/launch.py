@@ -325,6 +325,7 @@ def show_request(asked: Request, bundle: Bundle) -> None:
     from ltrl.cli import show
     from ltrl.cli.show.container import container_rows
     from ltrl.cli.show.walltime import show_reserve
+    from ltrl.container import of_stage
     from ltrl.spec import Container
 
     goes_on = f", from the checkpoint of step {asked.checkpoint}" if asked.checkpoint is not None else ""
@@ -334,8 +335,10 @@ def show_request(asked: Request, bundle: Bundle) -> None:
     show.note(f"nothing is launched: this would be {stage}{kind}, {most}")
     if asked.reserve:
         show_reserve(asked.reserve, asked.set_up_seconds)
-    if image := bundle.resolved["cluster"].get("container"):
-        for what, text in container_rows(Container.model_validate_json(json.dumps(image)), bundle.resolved["origins"]):
+    if written := bundle.resolved["cluster"].get("container"):
+        image = bundle.plan["stage_launches"].get(asked.stage, {}).get("image")
+        container = of_stage(Container.model_validate_json(json.dumps(written)), image)
+        for what, text in container_rows(container, bundle.resolved["origins"]):
             show.note(f"{what or '      '} {text}")
     show.out(f"# {asked.script}")
     show.out(f"cd {shlex.quote(str(asked.directory))}")

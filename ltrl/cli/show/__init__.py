@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ltrl.backend import Stage
     from ltrl.catalog import ModelCard
     from ltrl.errors import Diagnostic, Position
     from ltrl.memory import Layout, MemoryEstimate
@@ -230,12 +231,21 @@ def plan(planned: Plan, data: TrainingData) -> None:
             f"{more}{data.epochs:.2f} of {data.num_samples:,} samples" if data.epochs else f"unknown: {data.reason}",
         ),
         ("GPU-hours", f"{launch.gpu_hours:,} at most" if launch.gpus_per_node else "none"),
+        *((f"stage `{stage.name}`", _stage(stage)) for stage in planned.stages),
         ("fingerprint", resolved.fingerprint[:16]),
     ]
     table(("", planned.name), rows)
     if planned.memory:
         _ranks(planned)
         _memory(planned.memory)
+
+
+def _stage(stage: Stage) -> str:
+    of_each = {0: "CPU", 1: "1 GPU"}.get(stage.gpus_per_node, f"{stage.gpus_per_node} GPUs")
+    hours = stage.nodes * stage.gpus_per_node * stage.minutes / 60
+    cost = f", {hours:g} GPU-hours at most" if hours else ""
+    image = f"; image {stage.image}" if stage.image else ""
+    return f"{stage.nodes} x {of_each}, {stage.minutes} minutes{cost}{image}"
 
 
 def _microbatches(planned: Plan) -> Iterator[tuple[str, str]]:
