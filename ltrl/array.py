@@ -13,16 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ltrl import jobs, render, slurm, state, turns
+from ltrl import jobs, render, runs, slurm, state, turns
 from ltrl import submit as launcher
 from ltrl.bundle import SWEEP, Bundle, SweepBundle
 from ltrl.disk import Writes
 from ltrl.errors import Code, LtrlError, fail, raise_if_any
-from ltrl.stages import run_of, stage_of
+from ltrl.runs import Status
+from ltrl.stages import TRAIN, run_of, stage_dir, stage_of
 from ltrl.state import Run, State
 from ltrl.submit import Request
 
-__all__ = ["Array", "CellRun", "Submission", "Sweep", "cancel", "find", "is_sweep", "read", "requests", "submit"]
+__all__ = [
+    "Array",
+    "CellRun",
+    "CellStatus",
+    "Submission",
+    "Sweep",
+    "cancel",
+    "find",
+    "is_sweep",
+    "read",
+    "requests",
+    "statuses",
+    "submit",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,34 @@ class CellRun:
     path: Path
     """Its run directory, whether it is there or not."""
     run: Run | None
+    stages: tuple[str, ...] = (TRAIN,)
+    """Those of the spec, in order."""
+    is_in_spec: bool = True
+    """Whether the newest submission had it, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellStatus:
+    """How a cell does."""
+
+    stages: Mapping[str, Status | None]
+    """Of each stage, in order; None for one that was not launched."""
+
+    @property
+    def stage(self) -> str:
+        """The first that has not succeeded; the last when all have."""
+        open_ = (name for name, row in self.stages.items() if row is None or row.state is not State.COMPLETED)
+        return next(open_, list(self.stages)[-1])
+
+    @property
+    def row(self) -> Status | None:
+        """Of that stage."""
+        return self.stages[self.stage]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every stage has succeeded."""
+        return self.row is not None and self.row.state is State.COMPLETED
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +148,7 @@ def submit(
     with state.locked(home):
         launcher.check_turns(home)
         found = _find(bundles, project)
-        state.write_json(home / SWEEP, _record(bundles.id, found))
+        state.write_json(home / SWEEP, _record(bundles.id, found, _dropped(home, found)))
         chosen = [cell for cell in found if cell.group == ("failed" if resume_failed else "new")]
         at_once = at_once or bundles.at_once
         is_local = bundles.cells[0].plan["launch"]["executor"] == "local"
@@ -176,17 +218,30 @@ def read(home: Path) -> Sweep:
         for cell in data["cells"]:
             path = home.parent / cell["run"]
             run = state.read_run(path) if state.is_run(path) else None
-            cells.append(CellRun(cell["name"], cell["values"], path, run))
+            stages = cell.get("stages") or [stage_of(one.path) for one in state.all_runs(path)] or [TRAIN]
+            cells.append(
+                CellRun(cell["name"], cell["values"], path, run, tuple(stages), cell.get("is_in_spec", True)),
+            )
         return Sweep(data["id"], home, tuple(cells), turns.is_alive(home))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise fail(Code.UNKNOWN_RUN, f"`{home}` is not the directory of a sweep: {error}") from None
 
 
+def statuses(sweep: Sweep) -> dict[str, CellStatus]:
+    """How the cells do now, by the names of their run directories; asks the scheduler once for all of them."""
+    launched = [run for cell in sweep.cells for run in launcher.stage_runs(cell.path, cell.stages) if run.latest]
+    rows = {row.path: row for row in runs.statuses(launched)}
+    return {
+        cell.path.name: CellStatus({stage: rows.get(str(stage_dir(cell.path, stage))) for stage in cell.stages})
+        for cell in sweep.cells
+    }
+
+
 def cancel(sweep: Sweep) -> tuple[Run, ...]:
-    """Ends the jobs of all cells, and launches no more; returns the runs that had one."""
+    """Ends the jobs of all cells, in the spec still or not, and launches no more; returns the runs that had one."""
     turns.stop(sweep.path)
-    runs = [run for cell in sweep.cells for run in state.all_runs(cell.path)]
-    ended, trouble = jobs.cancel([r for r in jobs.observe(runs) if r.latest and not r.latest.state.is_finished])
+    found = [run for cell in sweep.cells for run in state.all_runs(cell.path)]
+    ended, trouble = jobs.cancel([r for r in jobs.observe(found) if r.latest and not r.latest.state.is_finished])
     raise_if_any(trouble)
     return tuple(ended)
 
@@ -230,9 +285,20 @@ def _cell(bundle: Bundle, values: Mapping[str, Any], path: Path, observed: list[
     return _Cell(bundle, values, path, "complete" if not stages else "failed" if was_tried else "new", stages)
 
 
-def _record(sweep_id: str, found: Iterable[_Cell]) -> dict[str, Any]:
-    cells = [{"name": cell.name, "values": dict(cell.values), "run": cell.path.name} for cell in found]
-    return {"format": 1, "id": sweep_id, "cells": cells}
+def _dropped(home: Path, found: Iterable[_Cell]) -> list[CellRun]:
+    """The cells that earlier submissions launched and that the spec does not have any more."""
+    named = {cell.path for cell in found}
+    return [cell for cell in read(home).cells if cell.run and cell.path not in named] if is_sweep(home) else []
+
+
+def _record(sweep_id: str, found: Iterable[_Cell], dropped: Iterable[CellRun]) -> dict[str, Any]:
+    cells = [(c.name, c.values, c.path, launcher.stages_of(c.bundle), True) for c in found]
+    cells += [(c.name, c.values, c.path, c.stages, False) for c in dropped]
+    listed = [
+        {"name": name, "values": dict(values), "run": path.name, "stages": list(stages), "is_in_spec": is_in_spec}
+        for name, values, path, stages, is_in_spec in cells
+    ]
+    return {"format": 1, "id": sweep_id, "cells": listed}
 
 
 def _request(cell: _Cell, project: Path, stage: str, *, after: str | None = None) -> Request:

@@ -67,9 +67,12 @@ def compare(found: Iterable[Status]) -> Comparison:
 
 def _values(run: Path) -> dict[str, Any]:
     try:
-        spec = json.loads((run / "bundle" / "resolved.json").read_bytes())["spec"]
-    except (OSError, ValueError, KeyError) as error:
+        resolved = json.loads((run / "bundle" / "resolved.json").read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise fail(Code.NOT_A_BUNDLE, f"the bundle of `{run.name}` cannot be read: {error}") from None
+    spec = resolved.get("spec") if isinstance(resolved, dict) else None
+    if not isinstance(spec, dict):
+        raise fail(Code.NOT_A_BUNDLE, f"the bundle of `{run.name}` cannot be read: its `resolved.json` has no `spec`")
     return {".".join(map(str, path)): value for path, value in walk(spec) if path[0] not in NOT_LEARNED}
 
 

@@ -186,13 +186,21 @@ def _reply(content: bytearray) -> Completion:
     reasoning = message.get("reasoning") or message.get("reasoning_content")
     usage = reply.get("usage")
     counts = usage if isinstance(usage, dict) else {}
+    if text is None and not reasoning and not _count(counts.get("completion_tokens")):
+        # With tokens it is an answer without text: SGLang says null for a model that stops at once.
+        raise _Transient(f"a reply without text or tokens: {_excerpt(content)}")
     return Completion(
-        text or "",
-        reasoning if isinstance(reasoning, str) else "",
-        str(choice.get("finish_reason") or ""),
+        _text(text),
+        _text(reasoning),
+        _text(choice.get("finish_reason")),
         _count(counts.get("prompt_tokens")),
         _count(counts.get("completion_tokens")),
     )
+
+
+def _text(value: object) -> str:
+    """A text that can be written as UTF-8: JSON may bring half a surrogate pair, which becomes `?`."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int | None:

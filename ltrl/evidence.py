@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ltrl import bundle as bundles
 from ltrl import logs, state, why
 from ltrl.bundle import Bundle
 from ltrl.errors import Code, LtrlError, fail
+from ltrl.stages import run_of
 from ltrl.state import Attempt, Run, State
 from ltrl.why import Cause, Log, Signature
 
@@ -49,6 +51,8 @@ class Diagnosis:
     """What the scheduler's reason means while the job is pending."""
     change: tuple[SpecLine, ...]
     """What to change, the likeliest first."""
+    before: str | None = None
+    """The stage whose job it waited for, when that one failed."""
 
 
 def explain(run: Run, *, attempt: int | None = None) -> Diagnosis:
@@ -67,6 +71,7 @@ def explain(run: Run, *, attempt: int | None = None) -> Diagnosis:
             reason=chosen.reason or "",
             ended=datetime.fromisoformat(chosen.ended or state.now()),
             progress=_progress(run, chosen),
+            said=next(_read(run, [run.attempt_dir(chosen.number) / "cause"]), None),
         )
     signature = waits or (causes[0].signature if causes else None)
     return Diagnosis(
@@ -78,14 +83,26 @@ def explain(run: Run, *, attempt: int | None = None) -> Diagnosis:
         causes=causes,
         waits=waits,
         change=tuple(_lines(run, signature.fields)) if signature else (),
+        before=_before(run, chosen) if signature and signature.id == "dependency-failed" else None,
     )
+
+
+def _before(run: Run, attempt: Attempt) -> str | None:
+    """The id of the stage whose job an attempt waited for."""
+    stages = state.all_runs(run_of(run.path))
+    return next((one.id for one in stages if any(a.job_id == attempt.after for a in one.attempts)), None)
 
 
 def _logs(run: Run, attempt: Attempt) -> Iterator[Log]:
     found = [log.path for log in logs.log_files(run, attempt=attempt.number, role="all")]
     if attempt.job_id is None:  # what the scheduler said to the submission
         found.append(run.attempt_dir(attempt.number) / "attempt.json")
-    for path in found:
+    yield from _read(run, found)
+
+
+def _read(run: Run, paths: Iterable[Path]) -> Iterator[Log]:
+    """The ends of files, those that can be read."""
+    for path in paths:
         with suppress(OSError), path.open("rb") as file:
             modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             size = path.stat().st_size

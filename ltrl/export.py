@@ -30,7 +30,7 @@ def is_made_here(chosen: Fork) -> bool:
 
 
 def make_here(chosen: Fork, out: Path) -> None:
-    """Exports a checkpoint into a directory; raises LtrlError. What was there before is replaced once it is whole."""
+    """Exports a checkpoint into a directory, in the place of an export that was there; raises LtrlError."""
     entry = look(chosen.directory)
     if entry is None:
         raise fail(Code.UNKNOWN_CHECKPOINT, f"`{chosen.directory}` is gone")

@@ -8,19 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ltrl.backend import ReadsFiles, create
 from ltrl.checkpoints import Entry
 from ltrl.errors import Code, LtrlError, fail
 from ltrl.spec import Experiment
 
-__all__ = ["Origin", "finish", "origin"]
+__all__ = ["Origin", "check_place", "finish", "origin", "put"]
 
 CONFIG, GENERATION, CARD = "config.json", "generation_config.json", "README.md"
+
+TAGS = "tags: [ltrl, reinforcement-learning, grpo, long-context]"
+"""Line of the card that tells an export from any other model."""
+
+FOLDERS = {"additional_chat_templates"}
+"""Those that a tokenizer makes."""
+
+RUN = "run.json"
+"""File of every run directory."""
+
+OF_RUN = {"attempts", "bundle", "checkpoints", "logs"}
+"""What a run directory keeps for itself."""
+
+ELSEWHERE = "choose another directory, `models/NAME` say"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +50,7 @@ class Origin:
     fingerprint: str
     spec: Experiment
     text: str
-    """The spec as it was compiled, YAML."""
+    """The spec as it was compiled, with what other layers and arguments set and every default; YAML."""
     stop_token_ids: tuple[int, ...]
     """At which the training ended responses; empty where the tokenizer's own end counts alone."""
     validation: Mapping[str, float]
@@ -46,7 +63,8 @@ def origin(run: Path, checkpoint: Entry, *, project: Path) -> Origin:
     try:
         resolved = json.loads((bundle / "resolved.json").read_bytes())
         spec = Experiment.model_validate_json(json.dumps(resolved["spec"]))
-        text = (bundle / "spec.yaml").read_text(encoding="utf-8")
+        sections = {name: value for name, value in resolved["spec"].items() if value is not None}
+        text = yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
         fingerprint = str(resolved["fingerprint"])
         card = resolved["model_card"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -56,6 +74,53 @@ def origin(run: Path, checkpoint: Entry, *, project: Path) -> Origin:
     return Origin(
         run.name, checkpoint.step, fingerprint, spec, text, tuple(known), dict(checkpoint.validation), project
     )
+
+
+def check_place(out: Path, *, run: Path, project: Path) -> None:
+    """Raises LtrlError for a place that no export may have: nothing but an earlier export is ever replaced.
+
+    `run` is the directory of the run whose checkpoint is exported.
+    """
+    place = out.resolve()
+    for path, what in (Path.cwd(), "the working directory"), (project, "the project"), (run, "the run"):
+        if path.resolve().is_relative_to(place):
+            raise fail(Code.INVALID_VALUE, f"a model cannot take the place of `{out}`: {what} is there", hint=ELSEWHERE)
+    for path in (place, *place.parents):
+        if (path / RUN).is_file() and (path == place or place.relative_to(path).parts[0] in OF_RUN):
+            raise fail(Code.INVALID_VALUE, f"`{out}` belongs to the run `{path.name}`", hint=ELSEWHERE)
+    _check_free(out)
+
+
+def put(draft: Path, out: Path) -> None:
+    """Puts a finished model in its place, then deletes the export that was there; raises OSError and LtrlError."""
+    _check_free(out)
+    if not out.exists():
+        draft.rename(out)
+        return
+    old = out.with_name(f".{out.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    try:
+        draft.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_export(out))):
+        message = f"`{out}` is there and is no exported model: an export replaces nothing else"
+        raise fail(Code.FILE_EXISTS, message, hint=ELSEWHERE)
+
+
+def _is_export(model: Path) -> bool:
+    """Whether a directory has our card and no folder that exports do not have."""
+    if not (model / CONFIG).is_file() or not (model / CARD).is_file():
+        return False
+    if any(path.is_dir() and path.name not in FOLDERS for path in model.iterdir()):
+        return False
+    return TAGS in (model / CARD).read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def finish(model: Path, made_of: Origin, *, tokenizer: Path | None) -> tuple[str, ...]:
@@ -127,7 +192,7 @@ def _card(made_of: Origin) -> str:
         "library_name: transformers",
         "pipeline_tag: text-generation",
         *([f"base_model: {json.dumps(spec.model.base)}"] if "/" in spec.model.base else []),
-        "tags: [ltrl, reinforcement-learning, grpo, long-context]",
+        TAGS,
         "---",
     ]
     facts = [
@@ -171,6 +236,8 @@ def _card(made_of: Origin) -> str:
             "```",
             "",
             "## Specification",
+            "",
+            "Every value that the run had, its defaults too.",
             "",
             "```yaml",
             made_of.text.rstrip(),

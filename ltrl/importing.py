@@ -52,9 +52,9 @@ class Draft:
 
 
 def import_file(
-    path: Path, *, name: str | None = None, project: Path, folder: Path = Path(), sets: Sequence[str] = ()
+    path: Path, *, name: str | None = None, project: Path, out: Path | None = None, sets: Sequence[str] = ()
 ) -> Draft:
-    """The spec for what a launch script or a configuration starts, checked; it is to stand in `folder`.
+    """The spec for what a launch script or a configuration starts, checked; it is to stand in the file `out`.
 
     Its name is by default the one that the file gives, else the file's own. `sets` adds what the file does not say, as
     `--set` does. Raises LtrlError for a file that no engine understands.
@@ -64,7 +64,8 @@ def import_file(
     fields = {**imported.fields, ("engine", "name"): engine, ("name",): name}
     spec, cluster = _texts(path, fields, imported)
     for_cluster = [s for s in sets if s.startswith("cluster.")]
-    files = folder / f"{name}.yaml", folder / "clusters" / f"{name}.yaml"
+    place = out or Path(f"{name}.yaml")
+    files = place, place.parent / "clusters" / f"{name}.yaml"
     shown = [Source(str(file), text, file.name) for file, text in zip(files, (spec, cluster), strict=True)]
     found: list[Diagnostic] = list(imported.diagnostics)
     try:

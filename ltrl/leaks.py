@@ -37,13 +37,19 @@ _FORMS = (
 )
 # Beside a name that ends in `key`, `token`, … anything random counts: W&B's old keys are 40 hexadecimal digits, AWS's
 # secret ones 40 of base64.
-_NAMED = re.compile(
+_NAMED = (
     r"(?:key|token|secret|password|passwd|credentials?)[\"']?[ \t]*[:=]\s*[\"']?"
     r"(?P<value>[0-9a-f]{32,64}|(?=[^\s:]{0,80}[0-9])(?=[^\s:]{0,80}[A-Za-z])(?:[A-Za-z0-9]{20,200}|[A-Za-z0-9+][A-Za-z0-9+/]{39}))"
-    r"(?![\w:/.+-])",
-    re.IGNORECASE,
+    r"(?![\w:/.+-])"
+)
+_AFTER_WORDS = (
+    ("a key", _NAMED),
+    ("an AWS secret key", r"secret_?access_?key[\"']?[ \t]*[:=]\s*[\"']?(?P<value>[A-Za-z0-9+/]{40})(?![\w/+])"),
+    ("a W&B key", r"\bwandb[ \t]+login\b[^\r\n]{0,80}?\b(?P<value>[0-9a-f]{40})\b"),
+    ("a bearer token", r"\bbearer[ \t]+(?P<value>(?=[\w.~+/-]{0,80}[0-9])[\w.~+/-]{8,}=*)"),
 )
 _FORM = re.compile("|".join(f"(?P<f{i}>{pattern})" for i, (_, pattern) in enumerate(_FORMS)))
+_AFTER = tuple((what, re.compile(pattern, re.IGNORECASE)) for what, pattern in _AFTER_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +117,6 @@ def _by_form(text: str) -> Iterator[Leak]:
 
 
 def _by_name(text: str) -> Iterator[Leak]:
-    for match in _NAMED.finditer(text):
-        yield Leak(*match.span("value"), "a key")
+    for what, pattern in _AFTER:
+        for match in pattern.finditer(text):
+            yield Leak(*match.span("value"), what)

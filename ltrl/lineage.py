@@ -24,7 +24,7 @@ from ltrl.errors import Code, LtrlError, fail
 from ltrl.spec import Experiment
 from ltrl.state import Run
 
-__all__ = ["Fork", "begin_from", "changes", "check", "fork", "of_training", "other_data", "record"]
+__all__ = ["Fork", "begin_from", "changes", "check", "check_fork", "fork", "of_training", "other_data", "record"]
 
 RECORD = "ltrl-experiment.json"
 """In the directory of checkpoints."""
@@ -135,11 +135,8 @@ def of_training(run: Run, otherwise: str) -> Run:
     return run
 
 
-def begin_from(chosen: Fork, run: Path, bundle: Bundle) -> None:
-    """Puts a checkpoint of another run into a new one: linked where the disk can, copied otherwise, never moved.
-
-    Raises LtrlError, FORK_REFUSED, when the bundle cannot go on from it.
-    """
+def check_fork(chosen: Fork, bundle: Bundle) -> None:
+    """Raises LtrlError, FORK_REFUSED, when a bundle cannot go on from a checkpoint of another run."""
     source = chosen.run
     model = _recorded(source)[1].get("model.base")
     wanted = bundle.resolved["spec"]["model"]["base"]
@@ -151,6 +148,14 @@ def begin_from(chosen: Fork, run: Path, bundle: Bundle) -> None:
     if chosen.step >= int(bundle.plan["steps"]):
         message = f"the checkpoint is of step {chosen.step}, the target is step {bundle.plan['steps']}: nothing is left"
         raise fail(Code.FORK_REFUSED, message, hint="a larger `algorithm.steps`")
+
+
+def begin_from(chosen: Fork, run: Path, bundle: Bundle) -> None:
+    """Puts a checkpoint of another run into a new one: linked where the disk can, copied otherwise, never moved.
+
+    Raises LtrlError, FORK_REFUSED, when the bundle cannot go on from it.
+    """
+    check_fork(chosen, bundle)
     target = run / "checkpoints" / chosen.directory.name
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     shutil.copytree(chosen.directory, draft, copy_function=_link, symlinks=True)

@@ -100,6 +100,9 @@ def _record(line: bytes, number: int, ids: dict[str, int], questions: dict[int, 
         said = f"the record has no {error}" if isinstance(error, KeyError) else str(error)
         yield "unusable", f"this is no record: {said}", None
         return
+    except RecursionError:
+        yield "unusable", "this is no record: too many lists or objects inside each other", None
+        return
     if (first := ids.setdefault(sample.id, number)) != number:
         yield (
             "same-id",

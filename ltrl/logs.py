@@ -160,7 +160,7 @@ class _Tail:
 
 def _number(run: Run, attempt: int | None) -> int:
     known = [a.number for a in run.attempts]
-    number = attempt or max(known, default=0)
+    number = max(known, default=0) if attempt is None else attempt
     if number not in known:
         listed = ", ".join(map(str, known)) or "none"
         raise fail(Code.UNKNOWN_RUN, f"`{run.id}` has no attempt {number}: it has {listed}")
@@ -180,7 +180,7 @@ def _files(directory: Path, attempt: int) -> Iterator[LogFile]:
     hosts = sorted((path.name[11:-4] for path in directory.glob("ray-worker-*.log")), key=_natural)
     for role, patterns in PATTERNS.items():
         paths = [p for pattern in patterns for p in sorted(directory.glob(pattern), key=lambda p: _natural(str(p)))]
-        for path in paths:
+        for path in filter(Path.is_file, paths):
             name = path.relative_to(directory)
             host = path.name[11:-4] if role == "worker" else name.parts[1] if role == "ray" else ""
             rank = hosts.index(host) + 1 if host in hosts else 0

@@ -130,15 +130,18 @@ def switch(directory: Path, name: str, *, on: bool) -> None:
 
 
 def send(directory: Path, job_id: str, event: str, *, requeue: bool = True) -> None:
-    """Lets something happen to a job; raises LookupError when there is no such job or it is over."""
+    """Lets something happen to a job; raises LookupError when there is no such job or it is over, and for all but a
+    cancellation when it has not started.
+    """
     for job in _select(directory, [job_id]):
         with _locked(directory):
             if job.is_over:
                 raise LookupError(f"job {job.id} is over: {job.state}")
+            if job.state == "PENDING" and event != "cancel":
+                raise LookupError(f"job {job.id} has not started: {job.get('reason', 'None')}")
             again = event in REQUEUING and requeue and "requeue" in job.record["options"]
             if job.state == "PENDING":
-                if not again:
-                    _end(job, EVENTS[event])
+                _end(job, EVENTS[event])
             else:
                 job.put("event", f"{event} requeue" if again else event)
     _advance(directory)

@@ -11,6 +11,7 @@ import math
 import re
 import typing
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -19,9 +20,9 @@ from pydantic_core import ErrorDetails
 
 from ltrl import names, words
 from ltrl.backend import Model, docstrings
-from ltrl.errors import Code, Diagnostic, LtrlError, raise_if_any
+from ltrl.errors import Code, Diagnostic, LtrlError, Position, raise_if_any
 from ltrl.leaks import COVER, covered
-from ltrl.references import Malformed, Treatment, find, names_a_secret, place, resolve
+from ltrl.references import Malformed, Treatment, find, keeps_a_secret, names_a_secret, place, resolve
 from ltrl.slots import child, fields_of, slot
 from ltrl.source import Document, Keys, plain, put, walk, written_out
 
@@ -101,6 +102,9 @@ class _Values:
         where = self.document.at(path)
         if Treatment.SECRET in found.treatments:
             return  # its pattern says it all
+        if found.is_free and not found.treatments and text and keeps_a_secret(str(path[-1])):
+            self._refuse_secret(path, text, where)
+            return
         if "${" not in text:
             if Treatment.LATE in found.treatments and text:
                 self.secrets.add(text)
@@ -132,6 +136,17 @@ class _Values:
         except LtrlError as error:
             self.unresolved.add(path)
             self.mistakes += error.diagnostics
+
+    def _refuse_secret(self, path: Keys, text: str, where: Position) -> None:
+        """A secret in a section that takes any key: a reference would be resolved there too."""
+        name = words.dotted(path)
+        hint = "a secret goes into a field for one (`api_key`) or the cluster profile's `environment`"
+        if "${" in text:
+            message = f"`{name}` is there to hold a secret, and what stands here is shown and written into the bundle"
+            self.mistakes.append(Diagnostic(Code.BAD_REFERENCE, message, where, hint))
+        else:
+            self.secrets.add(text)
+            self.mistakes.append(replace(written_out(f"the secret `{name}`", where), hint=hint))
 
     def not_finite(self) -> Iterator[Diagnostic]:
         """Numbers that JSON has not; pydantic lets them pass where a field takes anything."""

@@ -263,7 +263,7 @@ def _tightness(resolved: Resolved, layout: Layout, estimate: MemoryEstimate | No
         f"{resolved.cluster.gpu_memory_gb:g} GiB"
         if estimate.sequences_per_engine
         else f"a rollout engine has no room for one sequence of {resolved.lengths.total} tokens",
-        resolved.at("parallelism"),
+        resolved.at(change.first_field if change else "parallelism"),
         f"the smallest change that fits: {change.what}" if change else "use more nodes or a shorter context",
         severity="warning",
     )
@@ -371,8 +371,6 @@ def memory_settings(resolved: Resolved) -> memory.Settings:
     """What of a spec decides the memory it needs, besides the layout."""
     spec = resolved.spec
     of_engine: memory.EngineSettings = create(spec.engine).memory_settings()
-    every, last = spec.checkpoint.every_steps, spec.algorithm.steps
-    saved = dict.fromkeys([*range(every, last, every), last])
     return {
         "context_total": resolved.lengths.total,
         "gpu_memory_gb": resolved.cluster.gpu_memory_gb,
@@ -382,7 +380,7 @@ def memory_settings(resolved: Resolved) -> memory.Settings:
         "filtered_sampling": spec.rollout.top_p < 1 or spec.rollout.top_k is not None,
         "reference_model": spec.algorithm.kl.coefficient > 0,
         "samples_per_step": spec.algorithm.prompts_per_step * spec.algorithm.group_size,
-        "checkpoints_kept": spec.checkpoint.most_kept(saved),
+        "checkpoints_kept": spec.checkpoint.most_kept_until(spec.algorithm.steps),
         "save_optimizer": spec.checkpoint.save_optimizer,
         "rollout_gpus": (spec.rollout.nodes or resolved.cluster.nodes) * resolved.cluster.gpus_per_node,
         "host_memory_gb": None,

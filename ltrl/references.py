@@ -27,6 +27,7 @@ __all__ = [
     "Shell",
     "Treatment",
     "find",
+    "keeps_a_secret",
     "look_up",
     "names_a_secret",
     "place",
@@ -41,7 +42,11 @@ MAX_BYTES = 64 * 1024
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _REFERENCE = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_.]*):([^}]*)(\}?)")
 _VARIABLE = re.compile(rf"({_NAME})(?::-(.*))?", re.DOTALL)
-_SECRET_NAME = re.compile(r"(?:^|[_-])(?:api_?key|key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
+_SECRET = r"password|passwd|passphrase|secret|credentials?|authorization|(?:api|access|secret|private)[_-]?key"
+_SECRET_VARIABLE = re.compile(rf"(?:{_SECRET}|token|(?:^|[._-])key)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    rf"(?:{_SECRET}|(?:^|\.|(?:access|api|auth|bearer|hf|hub|refresh|session|wandb)[_-]?)token)$", re.IGNORECASE
+)
 
 
 class Treatment(Enum):
@@ -215,5 +220,10 @@ def reveal(reference: str, *, what: str) -> str:
 
 
 def names_a_secret(name: str) -> bool:
-    """Whether a field or variable with this name is there to hold a secret."""
-    return bool(_SECRET_NAME.search(name))
+    """Whether a variable with this name is there to hold a secret."""
+    return bool(_SECRET_VARIABLE.search(name))
+
+
+def keeps_a_secret(key: str) -> bool:
+    """Whether a key of a section that takes any is there to hold a secret: `eos_token` and `input_key` are not."""
+    return bool(_SECRET_KEY.search(key))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import heapq
 import json
 import multiprocessing
+import os
+import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from ltrl.backend import create, load
 from ltrl.errors import Code, LtrlError, fail, unreadable
@@ -47,7 +51,9 @@ __all__ = [
     "score",
 ]
 
-FORMAT = 1
+FORMAT = 2
+_MARK = "ltrl_scores"
+_BEGINNING = f'{{"{_MARK}": '.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,70 +231,162 @@ def _under_each(rules: Sequence[Rule], group: Group) -> list[list[Scored]]:
 
 
 class Scores:
-    """A file of scores that can be left off at any moment and gone on with.
+    """A file of scores that can be left off at any moment and gone on with; one process at a time has it open.
 
     The first line says what was scored how; then one line for each response, whole groups in the order of the files
-    scored. What a killed process left of a group is cut off, and the group is scored again.
+    scored, each with a digest of what its group's scores depend on. What a killed process left of a group is cut off,
+    and the group is scored again.
     """
 
-    def __init__(self, path: Path, rule: Rule, files: Sequence[Path]) -> None:
+    def __init__(self, path: Path, rule: Rule, files: Sequence[Path], *, replace: bool = False) -> None:
         self.path = path
-        self._head = {"ltrl_scores": FORMAT, **rule.to_json(), "files": {str(f): f.stat().st_size for f in files}}
+        self._replace = replace
+        head = {_MARK: FORMAT, **rule.to_json(), "files": {str(f): f.stat().st_size for f in files}}
+        self._head = _lines([head])
 
-    def resume(self) -> Iterator[list[Scored]]:
-        """The groups scored already; raises OTHER_SCORES when the file holds those of something else.
+    def __enter__(self) -> Scores:
+        """Opens the file, and begins it where it has no scores.
+
+        Raises OTHER_SCORES when it holds something else, UNWRITABLE, and RUN_BUSY while another process has it open.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            self._begin()
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def resume(self, found: Iterator[Group]) -> Iterator[tuple[Group, list[Scored]]]:
+        """The groups scored already, taken from those to score; raises OTHER_SCORES where they are not the same.
 
         Exhaust it before `add`.
         """
-        if not self.path.exists() or not self.path.stat().st_size:
-            self._append([self._head])
+        if not self._can_resume:
             return
-        with self._open("rb") as file:
-            head = file.readline()
-            whole = file.tell()
-            if _json(head) != json.loads(json.dumps(self._head)):
-                hint = "`-o FILE` writes elsewhere, `--replace` starts over"
-                message = f"`{self.path}` holds the scores of other responses or by another reward"
-                raise fail(Code.OTHER_SCORES, message, hint=hint)
-            members: list[Scored] = []
-            for line in iter(file.readline, b""):
-                record = _json(line)
-                if record is None:
+        members: list[Scored] = []
+        with self._read() as file:
+            whole = len(file.readline())
+            for number, line in enumerate(iter(file.readline, b""), 2):
+                if not line.endswith(b"\n"):
                     break
-                members.append(Scored.from_json(record))
-                if members[-1].number == members[-1].of:
-                    yield members
-                    members, whole = [], file.tell()
-        with self._open("r+b") as file:
-            file.truncate(whole)
+                one, digest = self._scored(line, number, len(members) + 1)
+                members.append(one)
+                if one.number < one.of:
+                    continue
+                group = next(found, None)
+                if group is None or digest != _digest(group) or not _are_of(members, group):
+                    first = number + 1 - len(members)
+                    changed = "the rollouts or the spec's data have changed"
+                    raise self._other(f"`{self.path}` holds other scores from line {first} on: {changed}")
+                yield group, members
+                members, whole = [], file.tell()
+        self._cut(whole)
 
-    def add(self, group: Sequence[Scored]) -> None:
+    def add(self, group: Group, scored: Sequence[Scored]) -> None:
         """Writes a group's scores down."""
-        self._append([one.to_json() for one in group])
+        digest = _digest(group)
+        self._append(_lines(one.to_json() | {"digest": digest} for one in scored))
 
-    def _open(self, mode: Literal["rb", "r+b"]) -> BinaryIO:
+    def _begin(self) -> None:
+        self._can_resume = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)  # not `/dev/null`, nor a pipe
+        if not self._can_resume:
+            self._append(self._head)
+            return
         try:
-            return self.path.open(mode)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "wait for it, or write elsewhere: `-o FILE`"
+            raise fail(Code.RUN_BUSY, f"another process scores into `{self.path}`", hint=hint) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+        with self._read() as file:
+            start = file.read(len(self._head))
+            file.seek(0)
+            is_ours = start.startswith(_BEGINNING)
+            head = file.readline() if is_ours else start
+        if self._head.startswith(head) and head != self._head:  # empty, or killed before its head was written
+            is_ours = self._replace = True
+        if not is_ours:
+            raise fail(Code.OTHER_SCORES, f"`{self.path}` holds no scores", hint="`-o FILE` writes elsewhere")
+        if self._replace:
+            self._cut(0)
+            self._append(self._head)
+        elif (found := _json(head)) != json.loads(self._head):
+            if isinstance(found, dict) and found[_MARK] != FORMAT:
+                raise self._other(f"`{self.path}` was written by another version of ltrl")
+            raise self._other(f"`{self.path}` holds the scores of other responses or by another reward")
+
+    def _scored(self, line: bytes, number: int, expected: int) -> tuple[Scored, object]:
+        """The scored response of a line, the `expected`-th of its group, and its digest."""
+        record = _json(line)
+        try:
+            one = Scored.from_json(record)
+            if one.number == expected <= one.of:
+                return one, record.get("digest")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass
+        raise self._other(f"line {number} of `{self.path}` is not the score that belongs there")
+
+    def _other(self, message: str) -> LtrlError:
+        return fail(Code.OTHER_SCORES, message, hint="`-o FILE` writes elsewhere, `--replace` starts over")
+
+    def _unwritable(self, error: OSError) -> LtrlError:
+        reason = (error.strerror or str(error)).lower()
+        return fail(Code.UNWRITABLE, f"cannot write the scores `{self.path}`: {reason}")
+
+    def _read(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
         except OSError as error:
             raise LtrlError(unreadable(error, f"the scores `{self.path}`")) from None
 
-    def _append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    def _cut(self, size: int) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(lines.encode("utf-8", "backslashreplace"))
+            self._file.truncate(size)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise fail(Code.UNWRITABLE, f"cannot write the scores `{self.path}`: {reason}") from None
+            raise self._unwritable(error) from None
+
+    def _append(self, lines: bytes) -> None:
+        left = memoryview(lines)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+
+def _lines(records: Iterable[Mapping[str, Any]]) -> bytes:
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _json(line: bytes) -> Any:
-    """What a whole line holds; None for one that was not written to its end."""
     try:
-        return json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+        return json.loads(line)
+    except (ValueError, RecursionError):
         return None
+
+
+def _are_of(scored: Sequence[Scored], group: Group) -> bool:
+    """Whether the scores say that they are those of a group."""
+    places = [(group.file, rollout.line, group.sample.id) for rollout in group.rollouts]
+    return [(one.file, one.line, one.sample) for one in scored] == places
+
+
+def _digest(group: Group) -> str:
+    """A hash of what the scores of a group depend on, beside the rule."""
+    sample = group.sample
+    against = [sample.question, sample.label, sample.rubrics, dict(sample.aliases), sample.dataset_name]
+    said = [(rollout.status, rollout.text) for rollout in group.rollouts]
+    return hashlib.sha256(json.dumps([against, said], sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Summary:

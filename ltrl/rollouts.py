@@ -12,8 +12,10 @@ Whatever else a record holds is left alone. `train_data_step{N}.jsonl` and `val_
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -142,8 +144,10 @@ def texts(record: dict[str, Any]) -> tuple[str, str | None] | None:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file of rollouts; raises LtrlError where there is none."""
+    """Bytes of a file of rollouts; raises LtrlError where there is none, and for a directory."""
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         return path.stat().st_size
     except OSError as error:
         raise LtrlError(unreadable(error, f"the rollouts `{path}`")) from None
@@ -203,6 +207,8 @@ def _rollout(path: Path, number: int, line: bytes, end: int) -> Rollout:
         record = json.loads(line)
     except ValueError as error:
         raise bad(f"this is not JSON: {error}") from None
+    except RecursionError:
+        raise bad("this is not a record: too many lists or objects inside each other") from None
     if not isinstance(record, dict):
         raise bad("a record is a JSON object")
     found = texts(record)

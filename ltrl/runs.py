@@ -6,7 +6,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -40,6 +40,9 @@ WINDOW = 10
 
 TAIL_BYTES = 256 * 1024
 """How much of a metrics file is read for them; a step's line has 1 to 4 kB."""
+
+LARGEST = 2.0**1000
+"""Of a figure; so many of these still have a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ class Status:
 def list_runs(project: Path, *, everywhere: bool = True) -> tuple[Status, ...]:
     """All known runs, or those of a project, oldest first; asks a scheduler once, whatever their number.
 
-    A run whose records are damaged has a row that says so.
+    What lies in a project's `runs` is its own, wherever the project was when the run was made. A run whose records are
+    damaged has a row that says so.
     """
     index = state.Index()
     rows = index.rows()
@@ -112,7 +116,7 @@ def list_runs(project: Path, *, everywhere: bool = True) -> tuple[Status, ...]:
             over.append((run.path, _stamp(run.path), json.dumps(made.to_json())))
     index.add(*(run.path for run in open_runs if run.path not in rows))
     index.remember(over)
-    wanted = (row for row in found.values() if everywhere or row.project == str(project))
+    wanted = (row for path, row in found.items() if everywhere or path in here or row.project == str(project))
     return tuple(sorted(wanted, key=lambda row: (row.created, row.id)))
 
 
@@ -243,11 +247,11 @@ def row_of(run: Run) -> Status:
     recent = _recent(run.path)
     step = reached or 0
     if run.rolled_back_to is None:
-        step = max([step, *(int(r["step"]) for r in recent[-1:])])
+        step = max([step, *(r["step"] for r in recent[-1:])])
     else:
         recent = [r for r in recent if r["step"] <= step]
-    seconds = [r["timing/train/total_step_time"] for r in recent if "timing/train/total_step_time" in r]
-    rewards = [r["train/reward"] for r in recent if "train/reward" in r]
+    seconds = _measured(recent, "timing/train/total_step_time")
+    rewards = _measured(recent, "train/reward")
     waits = latest is None and turns.is_alive(run_of(run.path))
     state_now = latest.state if latest else State.PENDING if waits else State.FAILED
     reason = latest.reason if latest else "it waits for its turn" if waits else "never launched"
@@ -303,7 +307,13 @@ def _unreadable(path: Path, error: LtrlError) -> Status:
     )
 
 
-def _recent(run: Path) -> list[dict[str, float]]:
+def _measured(records: Iterable[Mapping[str, Any]], tag: str) -> list[float]:
+    """A figure where it was measured; what is no finite number is left out."""
+    values: Iterator[Any] = (record.get(tag) for record in records)
+    return [value for value in values if type(value) in (int, float) and abs(value) < LARGEST]
+
+
+def _recent(run: Path) -> list[dict[str, Any]]:
     """The last training steps measured, newest last: those of the newest driver start that has any."""
     logs = f"{run}/logs"  # text, as in `_stamp`
     try:
@@ -316,7 +326,7 @@ def _recent(run: Path) -> list[dict[str, float]]:
     return []
 
 
-def _last_steps(path: str) -> list[dict[str, float]]:
+def _last_steps(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             size = file.seek(0, 2)
@@ -324,11 +334,11 @@ def _last_steps(path: str) -> list[dict[str, float]]:
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return []
-    found: list[dict[str, float]] = []
+    found: list[dict[str, Any]] = []
     for line in reversed(lines[1:] if size > TAIL_BYTES else lines):
-        with suppress(ValueError):  # being written right now
+        with suppress(ValueError, RecursionError):  # being written right now, or damaged
             record = json.loads(line)
-            if isinstance(record, dict) and "train/reward" in record and isinstance(record.get("step"), int):
+            if isinstance(record, dict) and "train/reward" in record and state.is_step(record.get("step")):
                 found.append(record)
         if len(found) == WINDOW:
             break

@@ -108,31 +108,64 @@ class Sample:
         """
         metadata = record["metadata"]
         info = metadata["extra_reward_info"]
-        messages = tuple((str(m["role"]), m["content"]) for m in record["input_messages"])
-        rubrics = info["rubrics"]
+        messages = tuple(
+            (_text(m["role"], f"input_messages[{place}].role"), m["content"])
+            for place, m in enumerate(record["input_messages"])
+        )
         if not messages or not all(isinstance(content, str) and content for _, content in messages):
             raise ValueError("`input_messages` needs at least one message, each with text as its content")
         if not isinstance(record["label"], str):
             raise TypeError("`label` is not a string")
-        if not isinstance(rubrics, list):
-            raise TypeError("`metadata.extra_reward_info.rubrics` is not a list")
-        named = tuple(str(r) for r in rubrics)
+        dataset_name = _text(info["dataset_name"], "metadata.extra_reward_info.dataset_name")
+        named = _rubrics(info["rubrics"], are_chunks=dataset_name == "longrlvr")
         return cls(
-            id=str(metadata.get("id", default_id)),
+            id=_id(metadata.get("id", default_id)),
             messages=messages,
-            question=str(info["question"]),
+            question=_text(info["question"], "metadata.extra_reward_info.question"),
             label=record["label"],
             rubrics=named,
-            dataset_name=str(info["dataset_name"]),
-            source=str(record["source"]),
+            dataset_name=dataset_name,
+            source=_text(record["source"], "source"),
             passages=tuple(
-                Passage(str(d["id"]), str(d["text"]), d["tier"], str(d.get("title", "")))
-                for d in metadata.get("documents", ())
+                _passage(d, f"metadata.documents[{place}]") for place, d in enumerate(metadata.get("documents", ()))
             ),
             aliases=_aliases(metadata.get("aliases", {}), named),
             trajectory=_trajectory(metadata.get("trajectory")),
             provenance=_provenance(metadata.get("provenance")),
         )
+
+
+def _text(found: Any, name: str) -> str:
+    if not isinstance(found, str):
+        raise TypeError(f"`{name}` is not text")
+    return found
+
+
+def _id(found: Any) -> str:
+    if not isinstance(found, str | int | float):
+        raise TypeError("`metadata.id` is neither text nor a number")
+    return str(found)
+
+
+def _rubrics(found: Any, *, are_chunks: bool) -> tuple[str, ...]:
+    name = "metadata.extra_reward_info.rubrics"
+    if not isinstance(found, list):
+        raise TypeError(f"`{name}` is not a list")
+    for place, item in enumerate(found):
+        is_number = isinstance(item, int) and not isinstance(item, bool)
+        if not (isinstance(item, str) or (is_number and are_chunks)):
+            numbers = "; numbers are chunks, which take `dataset_name: longrlvr`" if is_number else ""
+            raise TypeError(f"`{name}[{place}]` is not text{numbers}")
+    return tuple(map(str, found))
+
+
+def _passage(found: Any, name: str) -> Passage:
+    return Passage(
+        id=_text(found["id"], f"{name}.id"),
+        text=_text(found["text"], f"{name}.text"),
+        tier=found["tier"],
+        title=_text(found.get("title", ""), f"{name}.title"),
+    )
 
 
 def _trajectory(found: Any) -> Trajectory | None:

@@ -29,6 +29,8 @@ class Word:
     """Where it is written; for a word out of an array, there."""
     unknown: tuple[str, ...] = ()
     """What stands in the text as written because only a run could tell: `${MASTER_ADDR}`."""
+    branch: frozenset[tuple[int, int]] = frozenset()
+    """Which part of which conditions it is written in: (number of the condition, number of the part)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class _Reader:
         self.values: dict[str, Word] = {}
         self.arrays: dict[str, tuple[Word, ...]] = {}
         self.open: list[str] = []
+        self.branch: frozenset[tuple[int, int]] = frozenset()
+        self.num_conditions = 0
 
     def read(self, source: Source) -> None:
         root = _tree(source)
@@ -119,12 +123,26 @@ class _Reader:
                 self.visit_all(node.named_children[1:])
             case "for_statement":
                 self.loop(node)
+            case "if_statement" | "case_statement" | "list":
+                self.condition(node)
             case _:
                 self.visit_all(node.named_children)
 
     def visit_all(self, nodes: list[Node]) -> None:
         for node in nodes:
             self.visit(node)
+
+    def condition(self, node: Node) -> None:
+        """`if`, `case`, `&&` and `||`: their parts one after another, but for what always runs."""
+        always, *parts = node.named_children
+        self.visit(always)
+        outer, self.num_conditions = self.branch, self.num_conditions + 1
+        number, part = self.num_conditions, 0
+        for child in parts:
+            part += child.type in ("elif_clause", "else_clause", "case_item")
+            self.branch = outer | {(number, part)}
+            self.visit(child)
+        self.branch = outer
 
     def loop(self, node: Node) -> None:
         name, *rest = node.named_children
@@ -193,7 +211,9 @@ class _Reader:
         if inner.type == "expansion" and inner.named_children[0].type == "subscript":
             name, index = (_raw(n) for n in inner.named_children[0].named_children)
             if index in ("@", "*"):
-                yield from self.arrays.get(name) or (Word(_raw(node), self.position(node), (_raw(inner),)),)
+                yield from self.arrays.get(name) or (
+                    Word(_raw(node), self.position(node), (_raw(inner),), self.branch),
+                )
                 return
         if node.type in ("comment", "file_redirect", "herestring_redirect", "heredoc_redirect"):
             return
@@ -206,7 +226,7 @@ class _Reader:
     def word(self, node: Node) -> Word:
         unknown: list[str] = []
         text = self.text(node, unknown)
-        return Word(text, self.position(node), tuple(unknown))
+        return Word(text, self.position(node), tuple(unknown), self.branch)
 
     def text(self, node: Node, unknown: list[str]) -> str:
         match node.type:

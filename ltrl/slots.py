@@ -33,6 +33,8 @@ class Slot:
     """Name of the nearest field of a model that the place is in."""
     owner: type[Model] | None = None
     """The model that this field is one of."""
+    is_free: bool = False
+    """Whether it is a key of a section that takes any."""
     treatments: set[Treatment] = dataclasses.field(default_factory=set)
 
     @property
@@ -56,7 +58,9 @@ def slot(model: type[Model], path: Keys, data: Any) -> Slot:
             annotation = choice or info.annotation
         else:
             arguments = [a for a in typing.get_args(annotation) if a is not Ellipsis]
+            is_open = annotation is Any
             annotation = arguments[-1] if arguments else None
+            found.is_free |= is_open or annotation in (Any, str)
         data = child(data, step)
         found.treatments |= set(_treatments(annotation))
         found.annotation = _concrete(annotation, data)

@@ -329,7 +329,8 @@ def read(path: Path, home: Path) -> Source:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         problem = unreadable(error, f"`{path}`")
-        raise LtrlError(replace(problem, hint=_nearby(path))) from None
+        hint = f"name the files in it: `{path}/*.yaml`" if path.is_dir() else _nearby(path)
+        raise LtrlError(replace(problem, hint=hint)) from None
     if len(raw) > MAX_BYTES:
         message = f"`{path}` has more than {MAX_BYTES // 2**20} MiB"
         raise fail(Code.UNREADABLE, message, hint="a spec has some kilobytes; is this a data file?")

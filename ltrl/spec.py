@@ -6,6 +6,7 @@ Defaults are the method's neutral values: a spec states what makes its experimen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
@@ -177,7 +178,7 @@ class Algorithm(Model):
     """Responses to each prompt; they are compared with each other."""
     batch_size: Count | None = None
     """Responses in one optimizer update; by default all of a step, so that one step is one update."""
-    seed: Whole = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of everything random."""
     clip: Clip = Clip()
     """Clipping of the policy ratio."""
@@ -294,7 +295,8 @@ class Checkpoint(Model):
     keep: Annotated[Count | None, Relaunch] = None
     """How many to keep; by default all, unless `keep_last` or `keep_every` is given."""
     metric: Annotated[str | None, Relaunch] = None
-    """Which are kept: the best by this metric (`val:accuracy`), by default the newest; the newest is always kept."""
+    """Which are kept: the best by this metric (`val:accuracy`), by default the newest; the newest is always kept. The
+    highest is the best, but of losses, errors, divergences, gradient norms and truncation rates the lowest."""
     keep_last: Annotated[Count | None, Relaunch] = None
     """How many of the newest to keep besides."""
     keep_every: Annotated[Count | None, Relaunch] = None
@@ -304,11 +306,22 @@ class Checkpoint(Model):
 
     def most_kept(self, steps: Collection[int]) -> int:
         """How many of the checkpoints of these steps may stay at the same time, whatever was measured."""
-        if self.keep is None and self.keep_last is None and self.keep_every is None:
-            return len(steps)
-        best, newest = (self.keep or 0, 1) if self.metric else (0, self.keep or 1)
         forever = sum(step % self.keep_every == 0 for step in steps) if self.keep_every else 0
-        return min(len(steps), best + max(newest, self.keep_last or 0) + forever)
+        return self._most_kept(len(steps), forever)
+
+    def most_kept_until(self, last: int) -> int:
+        """The same for a whole run of so many steps."""
+        forever = 0
+        if self.keep_every:
+            both = math.lcm(self.every_steps, self.keep_every)
+            forever = (last - 1) // both + (last % self.keep_every == 0)
+        return self._most_kept(-(-last // self.every_steps), forever)
+
+    def _most_kept(self, saved: int, forever: int) -> int:
+        if self.keep is None and self.keep_last is None and self.keep_every is None:
+            return saved
+        best, newest = (self.keep or 0, 1) if self.metric else (0, self.keep or 1)
+        return min(saved, best + max(newest, self.keep_last or 0) + forever)
 
 
 class Wandb(Model):
@@ -525,8 +538,8 @@ class ClusterProfile(Model):
         dict[Annotated[str, StringConstraints(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], str], Relaunch, Late
     ] = {}
     """Environment variables of the job. References are looked up in the job: `${env:NAME}` is passed on at submission,
-    `${file:PATH}` is read on the node. A variable whose name ends in KEY, TOKEN, SECRET or PASSWORD takes a reference
-    only."""
+    `${file:PATH}` is read on the node. A variable whose name ends in TOKEN, SECRET, PASSWORD, _KEY or the like takes
+    a reference only."""
     restarts: Restarts = Restarts()
     """What follows a job that ended before the step target."""
     preflight: Preflight = Preflight()

@@ -48,11 +48,12 @@ class Starter:
     cluster: str
 
 
-def starter(name: str, *, model: str, machine: Machine, data: str, project: Path) -> Starter:
+def starter(name: str, *, model: str, machine: Machine, data: str, project: Path, out: Path | None = None) -> Starter:
     """A commented spec whose layout the planner has chosen, with the longest context that fits.
 
-    `data` is the name of a data backend that needs no options, or the path of a file. Raises LtrlError for a model that
-    is not known and for one that does not fit even with a short context.
+    `data` is the name of a data backend that needs no options, or the path of a file; `out` is the file that the spec
+    is for, by which mistakes name it. Raises LtrlError for a model that is not known and for one that does not fit even
+    with a short context.
     """
     card = catalog.find(model, project=project)
     engine = _engine("ray" if machine.gpus_per_node else "process")
@@ -68,7 +69,8 @@ def starter(name: str, *, model: str, machine: Machine, data: str, project: Path
             **_method(machine.gpus_per_node > 0, tensor),
             "engine": {"name": engine},
         }
-        documents = [source.parse(Source(label, dump(tree))) for label, tree in ((name, spec), ("cluster", profile))]
+        sources = Source(str(out or name), dump(spec)), Source("cluster", dump(profile))
+        documents = [source.parse(one) for one in sources]
         try:
             planned = plan.plan(
                 resolved_document(documents[0], project=project, cluster=documents[1], cluster_name=name)

@@ -11,13 +11,13 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_type_hints
 
 import platformdirs
 
@@ -44,6 +44,7 @@ __all__ = [
     "first_cause",
     "is_gone",
     "is_run",
+    "is_step",
     "job_id",
     "last_checkpoint",
     "locked",
@@ -211,6 +212,11 @@ def is_run(path: Path) -> bool:
     return os.path.isfile(f"{path}/run.json")  # noqa: PTH113 - as in `_json`
 
 
+def is_step(value: object) -> TypeGuard[int]:
+    """Whether a value that was read from a file can be a number of steps."""
+    return type(value) is int and 0 <= value < 2**62
+
+
 def is_gone(path: Path) -> bool:
     """Whether the directory of a run is not there any more, and not only out of reach."""
     try:
@@ -247,14 +253,14 @@ def read_run(path: Path) -> Run:
         return Run(
             path=path,
             id=stages.run_id(path),
-            **data,
+            **_checked(data, RUN_TYPES),
             attempts=attempts,
             rolled_back_to=rolled_back[0].step if rolled_back else None,
         )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise fail(Code.UNKNOWN_RUN, f"`{path}` is not a run directory: {reason}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path / "run.json", error) from None
 
 
@@ -295,10 +301,12 @@ def change_attempt(run: Run, number: int, *, writes: Writes | None = None, **cha
 
 
 def events(run: Path) -> tuple[Event, ...]:
-    """Everything that happened to a run, oldest first; a line that a crash cut short is left out."""
+    """Everything that happened to a run, oldest first; what cannot be read is left out, a line cut short by a crash
+    or the whole file.
+    """
     try:
         lines = (run / "events.jsonl").read_bytes().split(b"\n")
-    except FileNotFoundError:
+    except OSError:
         return ()
     return tuple(events_in(lines))
 
@@ -306,7 +314,7 @@ def events(run: Path) -> tuple[Event, ...]:
 def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
     """The events in lines of `events.jsonl`; what is none is left out."""
     for line in lines:
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
             data = json.loads(line)
             yield Event(**{**data, "state": State(data["state"])})
 
@@ -354,9 +362,10 @@ def _checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
             if kind == "step" and number.isdecimal():
                 found.append((int(number), entry))
     for step, entry in sorted(found, reverse=True):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             info = _json(f"{entry}/training_info.json")
-            yield int(info.get("total_steps", step)), entry
+            if isinstance(info, dict) and is_step(steps := info.get("total_steps", step)):
+                yield steps, entry
 
 
 @contextmanager
@@ -476,6 +485,21 @@ def _json(path: str) -> Any:
         return json.loads(file.read())
 
 
+RUN_TYPES = get_type_hints(Run)
+ATTEMPT_TYPES = get_type_hints(Attempt)
+TIMES = ("created", "expected_start", "started", "ended")
+
+
+def _checked(data: dict[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as they were read; raises TypeError or ValueError for one that cannot be what it should."""
+    for name, value in data.items():
+        if name in types and not isinstance(value, types[name]):
+            raise TypeError(f"`{name}` cannot be {value!r}")
+        if name in TIMES and value is not None and datetime.fromisoformat(value).tzinfo is None:
+            raise ValueError(f"`{name}` has no time zone")
+    return data
+
+
 def _runs_below(root: Path) -> Iterator[Path]:
     for directory, folders, files in os.walk(root):
         if "run.json" in files:
@@ -495,10 +519,10 @@ def _attempts(run: Path) -> Iterator[Attempt]:
     for number, directory in _attempt_dirs(run):
         try:
             data = _json(f"{directory}/attempt.json")
-            latest = Attempt(**{**data, "state": State(data["state"])})
+            latest = Attempt(**_checked({**data, "state": State(data["state"])}, ATTEMPT_TYPES))
         except FileNotFoundError:
             latest = _continued(directory, number, latest)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise _damaged(directory / "attempt.json", error) from None
         if latest and latest.number == number:
             yield latest

@@ -108,6 +108,8 @@ def requests(
     `project` is the directory that relative data paths refer to; `fresh` asks for a new run directory, `fork` for one
     that begins with another run's checkpoint, `run` for a further attempt of a run whatever its name.
     """
+    if fork:
+        lineage.check_fork(fork, bundle)
     run_dir = run.path if run else run_dir_of(bundle, project, fresh=fresh or fork is not None)
     stages = unfinished(bundle, run_dir)
     if not stages:
@@ -472,9 +474,8 @@ def _check_resume(bundle: Bundle, run: Run) -> None:
         message = f"`{run.id}` has an attempt that is not over: {job}{latest.state}" + (
             f" ({latest.reason})" if latest.reason else ""
         )
-        hint = (
-            f"`ltrl status {run.id}` follows it, `ltrl cancel {run.id}` ends it, `--fresh` starts another run beside it"
-        )
+        anew = f"`ltrl {'eval' if run.is_evaluation else 'submit'} SPEC --fresh` starts another run beside it"
+        hint = f"`ltrl status {run.id}` follows it, `ltrl cancel {run.id}` ends it, {anew}"
         raise fail(Code.RUN_BUSY, message, hint=hint)
 
 

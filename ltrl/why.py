@@ -49,6 +49,8 @@ class Signature:
     """What must be around it."""
     state: tuple[str, ...] = ()
     """What the scheduler calls it."""
+    reason: str | None = None
+    """What is then in the recorded reason of the end."""
     waits: str | None = None
     """The scheduler's reason why a job is pending."""
     follows: bool = False
@@ -91,23 +93,29 @@ def signatures() -> tuple[Signature, ...]:
 
 
 def causes(
-    logs: Iterable[Log], *, state: str, reason: str = "", ended: datetime, progress: datetime | None = None
+    logs: Iterable[Log],
+    *,
+    state: str,
+    reason: str = "",
+    ended: datetime,
+    progress: datetime | None = None,
+    said: Log | None = None,
 ) -> tuple[Cause, ...]:
     """What went wrong in an attempt, the first cause first and each kind once.
 
-    `state`, `reason` and `ended` are the scheduler's; `progress` is when the last step was finished.
+    `state`, `reason` and `ended` are the scheduler's; `progress` is when the last step was finished; `said` is what the
+    job's scripts call the cause, which counts when nothing else is found.
     """
     logs = list(logs)
     since = progress or datetime.min.replace(tzinfo=UTC)
     found = [c for log in logs for c in _known(log, since)]
-    found += [
-        Cause(s, s.title, "the scheduler", 0, ended, ((0, f"{state}: {reason}" if reason else state),))
-        for s in signatures()
-        if state in s.state
-    ]
+    if s := _ended(state, reason):
+        found.append(Cause(s, s.title, "the scheduler", 0, ended, ((0, f"{state}: {reason}" if reason else state),)))
     if state == "FAILED" and all(c.signature and c.signature.follows for c in found):
         explained = {(c.log, c.line) for c in found}
         found += [c for log in logs for c in _unknown(log, since) if (c.log, c.line) not in explained]
+    if said and not found:
+        found = [*_known(said, since)] or [_Page(said).cause(0, title=said.text.split("\n")[0])]
     by_kind: dict[str, Cause] = {}
     for cause in sorted(found, key=_precedence):
         by_kind.setdefault(cause.signature.id if cause.signature else cause.title, cause)
@@ -117,6 +125,12 @@ def causes(
 def pending(reason: str) -> Signature | None:
     """What a scheduler's reason for not starting a job means."""
     return next((s for s in signatures() if s.waits and re.fullmatch(s.waits, reason)), None)
+
+
+def _ended(state: str, reason: str) -> Signature | None:
+    """What the scheduler's word for the end of a job means."""
+    known = (s for s in signatures() if state in s.state)
+    return next((s for s in known if s.reason is None or re.search(s.reason, reason)), None)
 
 
 def _frozen(value: Any) -> Any:

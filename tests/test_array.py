@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from fake_slurm import FakeSlurm
@@ -70,6 +71,47 @@ def test_a_sweep_that_goes_on_costs_one_question_to_submit_again_or_to_show(slur
     assert {row.state for row in rows(sweep)} == {State.PENDING}
     assert slurm.calls() == ["squeue"]
     assert len(array.cancel(array.read(sweep.path))) == 15  # every stage of every cell
+
+
+def test_cells_taken_out_of_the_spec_stay_in_the_sweep(slurm, tmp_path):
+    slurm.set("hold")
+    every = make_sweep(tmp_path, [stand_in()] * 3, cluster=SLURM, stages=STAGES[1:])
+    first = replace(every, cells=every.cells[:2], values=every.values[:2])
+    array.submit(first, project=tmp_path)
+    second = replace(every, cells=every.cells[1:], values=every.values[1:])
+    sweep = array.submit(second, project=tmp_path).sweep
+    listed = [(cell.name, cell.is_in_spec) for cell in sweep.cells]
+    assert listed == [("swept_seed-1", True), ("swept_seed-2", True), ("swept_seed-0", False)]
+    slurm.calls()
+    assert {cell.row.state for cell in array.statuses(sweep).values()} == {State.PENDING}
+    assert slurm.calls() == ["squeue"]
+    assert len(array.cancel(sweep)) == 6
+    again = array.submit(second, project=tmp_path, resume_failed=True)
+    assert again.launched == ("swept_seed-1", "swept_seed-2")
+    assert len(array.cancel(again.sweep)) == 4
+    assert all(cell.is_in_spec for cell in array.submit(every, project=tmp_path).sweep.cells)
+
+
+def test_a_sweep_has_not_succeeded_before_its_last_stages_have(slurm, tmp_path):
+    export = Stage("export", ("bash", "-c", "[[ $PWD != *seed-1* ]]"))
+    drivers = [stand_in(), stand_in(), ["false"]]
+    sweep = array.submit(make_sweep(tmp_path, drivers, cluster=SLURM, stages=(export,)), project=tmp_path).sweep
+    watched = ltrl("status", sweep.id, "--watch", "--json", cwd=tmp_path)
+    assert watched.returncode == 3, watched.stderr
+    told = json.loads(watched.stdout)["cells"]
+    assert [(cell["stage"], cell["state"], cell["run"]["state"]) for cell in told] == [
+        ("export", "COMPLETED", "COMPLETED"), ("export", "FAILED", "COMPLETED"), ("train", "FAILED", "FAILED"),
+    ]  # fmt: skip
+    assert "1 COMPLETED, 1 FAILED in export, 1 FAILED\n" in ltrl("status", sweep.id, cwd=tmp_path).stdout
+    why = ltrl("why", sweep.id, cwd=tmp_path)
+    assert why.stderr == (
+        "2 of 3 cells ended without success; this is the first of them\n"
+        f"  `ltrl why {sweep.cells[2].path.name}`\n"
+    )  # fmt: skip
+    assert why.stdout.startswith(f"{sweep.cells[1].path.name}/export, attempt 1: FAILED")
+    waited = ltrl("why", f"{sweep.cells[2].path.name}/export", cwd=tmp_path).stdout
+    assert "[dependency-failed]" in waited
+    assert f"`ltrl why {sweep.cells[2].path.name}`" in waited
 
 
 def test_the_array_script_is_clean_and_asks_for_what_a_run_asks_for(tmp_path):

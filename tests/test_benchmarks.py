@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -350,11 +351,32 @@ def test_longreason_asks_the_same_questions_at_each_length(tmp_path: Path) -> No
         ("A man walks", None),
         ("The answer is a matter of taste", None),
         ("THE ANSWER IS B", "B"),
+        ("The answer is (B). Option C is incorrect because it fails.", "B"),  # a letter spoken of is not declared
+        ("The answer is B, since option A fails.", "B"),
+        ("Answer: B. Choice A is a trap.", "B"),
+        ("The answer is (B) rather than answer (A).", "B"),
+        ("Option C is incorrect.", None),
+        ("The answer is **not** (B).", None),
+        ("Option C fails. **Option B** is the correct answer.", "B"),
+        ("The correct option is B", "B"),
+        ("The answer is option (B)", "B"),
+        ("\\boxed{B}: answer C is no better", "B"),
+        ("The best answer is $B$.", "B"),
+        ("Answer: `B`", "B"),
+        ("The answer is \u201cB\u201d.", "B"),
+        ("**B**. Because", "B"),
         ("", None),
     ],
 )
 def test_longreason_reads_the_last_letter_that_is_declared(answer: str, letter: str | None) -> None:
     assert extract(answer) == letter
+
+
+@pytest.mark.parametrize("piece", ["\\boxed{", "answer:\n", "option A ", "B*", ".", "\n"])
+def test_longreason_reads_an_answer_that_repeats_itself_in_no_time(piece: str) -> None:
+    started = time.monotonic()
+    assert extract(f"B{piece * 20_000}x") is None
+    assert time.monotonic() - started < 5
 
 
 # RULER

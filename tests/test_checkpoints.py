@@ -21,7 +21,7 @@ from launching import make_bundle, stand_in, until
 from ltrl import checkpoints, metrics, runs, state
 from ltrl import rollback as back
 from ltrl import submit as launcher
-from ltrl.checkpoints import Condition, Rules
+from ltrl.checkpoints import Condition, Rules, lower_is_better
 from ltrl.errors import LtrlError
 from ltrl.inventory import inventory
 from ltrl.spec import Checkpoint
@@ -264,6 +264,7 @@ def test_what_a_spec_keeps_is_what_its_rules_keep() -> None:
     assert Rules.of(said | {"metric": "val:sets/a/accuracy", "keep_last": 3, "keep_every": 40}) == Rules(
         last=3, best=2, metric="sets/a/accuracy", every=40
     )
+    assert Rules.of(said | {"metric": "train:loss"}) == Rules(best=2, metric="train:loss", lower_is_better=True)
     steps = range(20, 220, 20)
     for checkpoint, most in (
         (Checkpoint(), 10),
@@ -273,7 +274,17 @@ def test_what_a_spec_keeps_is_what_its_rules_keep() -> None:
         (Checkpoint(keep=2, metric="val:accuracy", keep_last=2, keep_every=100), 6),
         (Checkpoint(keep=50), 10),
     ):
-        assert checkpoint.most_kept(steps) == most
+        assert checkpoint.most_kept(steps) == checkpoint.most_kept_until(200) == most
+    assert Checkpoint(keep_every=60).most_kept_until(210) == Checkpoint(keep_every=60).most_kept([*steps, 210])
+    assert Checkpoint(keep_every=70).most_kept_until(210) == Checkpoint(keep_every=70).most_kept([*steps, 210])
+    assert Checkpoint(keep=3).most_kept_until(10**29) == 3
+
+
+def test_of_losses_errors_and_divergences_the_lowest_is_the_best() -> None:
+    lower = "loss grad_norm token_mult_prob_error gen_kl_error truncation_rate"
+    assert all(lower_is_better(f"train:{name}") for name in lower.split())
+    higher = "train:reward train:approx_entropy val:accuracy val:avg_length val:error_set/accuracy accuracy"
+    assert not any(lower_is_better(name) for name in higher.split())
 
 
 def test_the_forecast_counts_what_stays_for_good(run: state.Run) -> None:

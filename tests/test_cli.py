@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import random
 import subprocess
@@ -127,6 +128,19 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     command = f'{sys.executable} -c "{LTRL}" schema | head -c 10'
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["backends", "--json"], ["schema"]])
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", LTRL, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error[LTRL032]: cannot write the output: no space left on device\n")
+
+
+def test_json_has_null_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    show.json_({"a": math.nan, "b": [1.5, -math.inf, (math.inf,)], "c": "NaN"})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None, [None]], "c": "NaN"}
 
 
 def test_compile_prints_the_bundles_path_for_the_next_command(tmp_path: Path) -> None:

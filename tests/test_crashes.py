@@ -109,7 +109,7 @@ def test_a_submission_killed_between_any_two_writes_loses_nothing_and_doubles_no
         bundle = make(project)
         if is_resume:
             first = launcher.submit(bundle, project=project)
-            slurm.send(first.latest.job_id, "timeout")
+            slurm.send(first.latest.job_id, "cancel")
         before = set(submitted(slurm))
         if not killed_at(number, lambda bundle=bundle, project=project: launcher.submit(bundle, project=project)):
             break

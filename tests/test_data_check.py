@@ -320,7 +320,20 @@ def test_near_sets_are_those_that_comparing_all_pairs_finds(sets: list[frozenset
 def test_findings_are_bounded_and_all_are_counted(tmp_path: Path) -> None:
     report = checked(lines(tmp_path / "data.jsonl", *[b"{broken\n"] * 1000), limit=3)
     assert [f.line for f in report.findings] == [1, 2, 3]
-    assert report.counts == {"unusable": 1000}
+    assert report.counts == {"unusable": 1000, "empty": 1}
+
+
+def test_a_file_without_a_usable_record_is_an_error(tmp_path: Path) -> None:
+    empty, blank = lines(tmp_path / "empty.jsonl"), lines(tmp_path / "blank.jsonl", b"\n\n")
+    broken, good = lines(tmp_path / "broken.jsonl", b"{\n"), lines(tmp_path / "good.jsonl", record(1))
+    report = checked(good, empty, blank, broken, allowed=["unusable"], looks=Looks(Counter(None), longest=4096))
+    said = [(f.file, f.kind, f.line, f.message) for f in report.findings if f.is_error]
+    assert said == [
+        (str(empty), "empty", 0, "the file has no record"),
+        (str(blank), "empty", 0, "the file has no record"),
+        (str(broken), "empty", 0, "none of its 1 records can be used"),
+    ]
+    assert report.num_errors == 3
 
 
 def test_several_processes_find_the_same(tmp_path: Path) -> None:

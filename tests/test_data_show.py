@@ -112,6 +112,14 @@ In which quarter stands the museum by the architect who was born on the Tigris?"
     )
 
 
+def test_entities_are_found_in_titles_too(tmp_path: Path, ltrl: Any) -> None:
+    passages = (Passage("a", "It was built in 2010.", "gold", "The MAXXI"), Passage("b", "By Zaha Hadid.", "gold", ""))
+    path = lines(tmp_path / "d.jsonl", sample(passages=passages))
+    assert json.loads(ltrl("show", path, "museum", "--json")[1])["entities"] == {"0": [2], "1": [1]}
+    [row] = [line.split() for line in ltrl("show", path, "museum")[1].splitlines() if line.startswith(" 2   MAXXI")]
+    assert row == ["2", "MAXXI", "1"]
+
+
 def test_without_an_id_the_records_are_listed(tmp_path: Path, ltrl: Any) -> None:
     path = lines(tmp_path / "d.jsonl", *(sample(f"q{n}") for n in range(5)))
     with path.open("a") as file:
@@ -236,7 +244,7 @@ def test_stats_count_what_the_paper_counts(tmp_path: Path, ltrl: Any) -> None:
     assert (found["records"], found["unusable"], found["bytes"]) == (4, 1, path.stat().st_size)
     assert found["documents"]["tier-1"] == {"min": 0, "max": 1, "mean": 2 / 3, "median": 1}
     assert found["naming_an_entity"] == {"gold": 1.0, "tier-1": 1.0, "tier-2": 0.0, "distractors": 1 / 3}
-    assert found["hops"] == {"2": 3}
+    assert found["hops"] == {"1": 3}  # links between two pages
     assert found["answers"]["most_common_shapes"] == [["0,0 m", 2], ["flaminio", 1]]
     assert found["tokens"]["are_exact"] is False
 

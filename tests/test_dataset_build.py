@@ -13,10 +13,11 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
-from small_corpus import pages, project, write_pages
+from small_corpus import WORDS, pages, project, write_pages
 
 from ltrl.backend import load
 from ltrl.dataset.build import Built, build
@@ -318,6 +319,44 @@ def test_gold_documents_that_are_too_long_cost_their_candidate_only(
 
 def open_lines(made: Built) -> list[str]:
     return (made.path / "data.jsonl").read_text().splitlines()
+
+
+def test_leaks_and_copies_are_left_out_and_what_is_too_long_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = project(tmp_path)
+    random = Random(3)
+
+    def told(count: int) -> str:
+        return "\n\n".join(" ".join(random.sample(WORDS, 9)) + "." for _ in range(count))
+
+    gold = [told(100), told(2) + "\n\n" + "word " * 14_000 + "\n\nThe last sentence of a very long page."]
+    found = {f"g{i}": text for i, text in enumerate(gold)}
+    found |= {f"leak{i}": f"{told(1)}\n\n{gold[0].split(chr(10) * 2)[5 * i]}\n\n{told(1)}" for i in range(20)}
+    found |= {"end": f"{told(1)}\n\nThe last sentence of a very long page. {told(1)}"}
+    found |= {"same1": "Red. Blue. Green.", "same2": "red.  Blue. Green.\n", "same3": "Red. Blue. Green. Grey."}
+    found |= {"cited": told(3), "opened": told(3), "long": told(300), "last": told(2)}
+    write_pages(tmp_path / "corpus.jsonl", [{"id": i, "title": f"Title of {i}", "text": t} for i, t in found.items()])
+    steps = [
+        {"action": "search", "query": "q", "results": [id for id in found if id[0] != "g"]},
+        *({"action": "open", "document": id} for id in ("cited", "opened", "long")),
+        {"action": "cite", "documents": ["Title of cited"]},
+    ]
+    taken = {"question_id": "q", "question": "Which?", "attempt": 0, "agent": "", "answer": "this", "is_correct": True}
+    (tmp_path / "t.jsonl").write_text(json.dumps({**taken, "steps": steps}) + "\n")
+    asked = {"question": "Which?", "answer": "this", "entities": ["Title of g0"], "path": ["g0", "g1"]}
+    (tmp_path / "q.jsonl").write_text(json.dumps(asked) + "\n")
+    agent = "agent={backend: file, path: t.jsonl}"
+    made = built(spec, monkeypatch, "records=1", "questions_file=q.jsonl", "tokens=6k", agent)
+    [record] = map(json.loads, open_lines(made))
+    tiers = {document["id"]: document["tier"] for document in record["metadata"]["documents"]}
+    assert tiers == {"g0": "gold", "g1": "gold", "opened": "tier-1"} | dict.fromkeys(
+        ("same1", "same3", "last"), "tier-2"
+    )
+    left_out = {"gold leak": 21, "near-duplicate": 1, "too long, tier-1": 1}
+    assert made.card["figures"]["documents_left_out"] == left_out
+    told_so = "Documents left out of prompts: gold leak: 21; near-duplicate: 1; too long, tier-1: 1.\n"
+    assert told_so in (made.path / "card.md").read_text()
 
 
 def test_what_cannot_be_written_or_is_damaged_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,10 +141,25 @@ def test_markdown_and_html_link_by_file(tmp_path: Path) -> None:
         "<html><head><title>Alpha &amp; co</title><style>x{}</style></head><body>"
         "<p>Go to <a href='b.html?x#y'>beta</a>.<script>no()</script><p>End<br>line"
     )
+    (tmp_path / "html" / "c.html").write_text(
+        "<!doctype html><meta charset=utf-8><title>Gamma</title><style>x{}</style><noscript>no</noscript><p>Minified"
+    )
+    (tmp_path / "html" / "d.html").write_text("<html><head>\n<title>Delta</title>\n<body><h1>D</h1><p>No end of head")
     (tmp_path / "html" / "b.html").write_text("<h1>Beta</h1><p>text <a href='a.html'>back</a></p>")
     corpus = store(tmp_path, "html", path=str(tmp_path / "html"))
     assert (links(corpus, "Alpha & co"), links(corpus, "Beta")) == (["Beta"], ["Alpha & co"])
-    assert corpus.find("a.html").text == "Go to beta.\n\nEnd\nline"  # type: ignore[union-attr]
+    assert [(p.title, p.text) for p in corpus.pages([1, 3, 4])] == [
+        ("Alpha & co", "Go to beta.\n\nEnd\nline"),
+        ("Gamma", "Minified"),
+        ("Delta", "D\n\nNo end of head"),
+    ]
+
+
+def test_page_without_an_id_has_its_title_for_one(tmp_path: Path) -> None:
+    found = [{"id": None, "title": "A", "text": "a"}, {"id": None, "title": "B", "text": "b"}]
+    found += [{"title": "C", "text": "c"}, {"id": 0, "title": "D", "text": "d"}]
+    corpus = store(tmp_path, "jsonl", path=str(write_pages(tmp_path / "c.jsonl", found)))
+    assert [corpus.page(n).id for n in range(1, 5)] == ["A", "B", "C", "0"]
 
 
 BROKEN = [

@@ -28,10 +28,11 @@ from ltrl.dataset.model import Dataset
 from ltrl.dataset.page import Page
 from ltrl.dataset.progress import Progress
 from ltrl.dataset.question import accept
+from ltrl.dataset.search import Attempt
 from ltrl.errors import LtrlError
 from ltrl.samples import Sample
 from ltrl.trajectories import Answer as Answered
-from ltrl.trajectories import Cite, Open, Search
+from ltrl.trajectories import Cite, Open, Search, Trajectory
 
 QUIET = Progress(is_quiet=True)
 
@@ -123,6 +124,49 @@ def test_model_chooses_writes_and_searches(tmp_path: Path) -> None:
         assert [type(step) for step in sample.trajectory.steps] == [Search, Open, Open, Cite, Answered]
         assert len(sample.trajectory.retrieved) == 20
     assert {p.tier for sample in found for p in sample.passages} == {"gold", "tier-1", "tier-2"}
+
+
+def test_document_that_is_cited_by_its_title_is_cited_and_one_that_there_is_not_is_said(tmp_path: Path) -> None:
+    def by_title(number: int, request: dict[str, Any]) -> Answer:
+        tools = [m for m in request["messages"] if m["role"] == "tool"]
+        if len(tools) != 4:
+            return model(number, request)
+        return called("cite", documents=[json.loads(tools[0]["content"])[0]["title"].upper(), "Nowhere"])
+
+    with loopback_judge(script=by_title) as endpoint:
+        found = samples(built(tmp_path, spec(tmp_path, endpoint.base_url)))
+        told = {request["messages"][-1]["content"] for request in endpoint.requests if is_last_turn(request)}
+    assert told == {"error: there is no document `Nowhere`; the others are noted"}
+    for sample in found:
+        assert sample.trajectory is not None
+        [cited] = sample.trajectory.cited
+        assert cited == sample.trajectory.opened[0]
+        assert all(p.tier == "gold" for p in sample.passages if p.id == cited)
+
+
+def test_trajectory_that_names_documents_by_title_is_taken_over_by_their_ids(tmp_path: Path) -> None:
+    found = pages(9)
+    found[5]["title"] = found[4]["title"]
+    section = load("corpus", "jsonl").Options(backend="jsonl", path=str(write_pages(tmp_path / "c.jsonl", found)))
+    corpus = index(section, tmp_path / "corpora", QUIET)
+    agent = load("agent", "file").Options(backend="file", path="-")
+    attempt = Attempt(corpus, load("search", "bm25")(None), agent, number=0)
+    titles = [page["title"] for page in found]
+    web = Page(0, "https://w", "The web", "text")
+    steps = (
+        Search("q", ("p1", titles[2], "p5", "https://w", "https://x")),
+        Open(titles[1]),
+        Cite((titles[1], titles[5], "the  WEB", f"{titles[3]} the 3th", "gone")),
+    )
+    attempt.replay(Trajectory("q", "?", 0, steps, "a", None), [web])
+    assert attempt.steps == [
+        Search("q", ("p1", "p2", "p5", "https://w", "https://x")),
+        Open("p1"),
+        Cite(("p1", "p5", "https://w", "p3", "gone")),
+    ]
+    assert attempt.cite(["nothing", "P3", titles[4]]) == ["nothing"]
+    assert attempt.steps[-1] == Cite(("p3", "p5"))
+    assert (attempt.cite(["nothing"]), len(attempt.steps)) == (["nothing"], 4)
 
 
 def test_endpoint_that_misbehaves_changes_nothing(tmp_path: Path) -> None:
@@ -458,8 +502,45 @@ def test_log_of_tool_calls_becomes_a_trajectory() -> None:
 
 
 @pytest.mark.parametrize(
+    "ids",
+    [
+        [("call_0", "call_0")] * 3,
+        [(None, None)] * 3,
+        [("a", None), (None, "b"), ("c", "c")],
+    ],
+)
+def test_replies_belong_to_the_turn_of_their_call(ids: list[tuple[str | None, str | None]]) -> None:
+    done = [("search", {"query": "one"}, '["A"]'), ("search", {"query": "two"}, '["B"]'), ("open", {"id": "B"}, "of B")]
+    log: list[dict[str, Any]] = [{"role": "user", "content": "Who?"}]
+    for (name, given, reply), (call, answered) in zip(done, ids, strict=True):
+        function = {"name": name, "arguments": json.dumps(given)}
+        log.append({"role": "assistant", "tool_calls": [{"function": function} | ({"id": call} if call else {})]})
+        log.append({"role": "tool", "content": reply} | ({"tool_call_id": answered} if answered else {}))
+    found, documents = trajectory([*log, {"role": "assistant", "content": "Ada"}])
+    assert found.steps == (Search("one", ("A",)), Search("two", ("B",)), Open("B"), Answered("Ada"))
+    assert documents == {"B": ("B", "of B")}
+
+
+def test_replies_to_calls_of_one_turn_may_come_in_any_order() -> None:
+    named = {"name": "search", "arguments": '{"query": "q"}'}
+    calls = [{"id": id, "function": named} for id in ("1", "2", "2")]
+    replies = [{"role": "tool", "tool_call_id": id, "content": f'["{text}"]'} for id, text in ("2A", "1B", "2C")]
+    log = [{"role": "user", "content": "Who?"}, {"role": "assistant", "tool_calls": calls}, *replies]
+    assert trajectory(log)[0].retrieved == ("B", "A", "C")
+
+
+_LATE = [
+    {"role": "user", "content": "?"},
+    {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "visit", "arguments": '{"url": "a"}'}}]},
+    {"role": "assistant", "content": "Ada"},
+    {"role": "tool", "tool_call_id": "1", "content": "too late"},
+]
+
+
+@pytest.mark.parametrize(
     ("log", "reason"),
     [
+        (_LATE, "a call of `visit` has no reply of the role `tool` before the assistant's next message"),
         ({}, "a log needs a list of messages"),
         ([{"role": "assistant", "content": "x"}], "the log has no question"),
         (
@@ -508,6 +589,27 @@ def test_imported_trajectories_and_own_questions_make_a_data_set(
     assert [p.id for p in sample.passages if p.tier == "gold"] in (["p0", "p1"], ["p1", "p0"])
     section = load("corpus", "jsonl").Options(backend="jsonl", path=str(tmp_path / "c.jsonl"))
     assert index(section, tmp_path / "data/corpora", QUIET).num_pages == 150
+
+
+def test_of_a_document_that_one_log_shows_in_part_the_longest_text_is_kept(tmp_path: Path) -> None:
+    from ltrl.cli.dataset import import_
+
+    def log(*steps: tuple[str, dict[str, str], str]) -> dict[str, Any]:
+        calls = [{"function": {"name": name, "arguments": json.dumps(given)}} for name, given, _ in steps]
+        turns = [
+            ({"role": "assistant", "tool_calls": [c]}, {"role": "tool", "content": s[2]})
+            for c, s in zip(calls, steps, strict=True)
+        ]
+        return {"question": "Who?", "messages": [message for turn in turns for message in turn]}
+
+    found = json.dumps([{"id": "A", "title": "A", "text": "a part"}])
+    logs = [
+        log(("search", {"query": "q"}, found), ("open", {"id": "A"}, "the whole of it")),
+        log(("search", {"query": "q"}, found)),
+    ]
+    (tmp_path / "logs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in logs))
+    import_([tmp_path / "logs.jsonl"], out=tmp_path / "t.jsonl", documents=tmp_path / "d.jsonl")
+    assert json.loads((tmp_path / "d.jsonl").read_text())["text"] == "the whole of it"
 
 
 GIVEN = {"question": "Who?", "answer": "Ada", "entities": ["Bo"], "path": ["p0", "p1"]}

@@ -31,6 +31,12 @@ HOSTILE = (
 CHEAPER = SPEC.replace("eta: 0.3", "eta: 0.2")
 
 
+def test_a_format_that_is_none_is_told_with_those_that_are(tmp_path: Path) -> None:
+    done = ltrl("diff", "a.yaml", "b.yaml", "--format", "bogus", cwd=tmp_path)
+    said = "Error: Invalid value for '--format': 'bogus' is not one of 'terminal', 'markdown', 'json', 'html'."
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (1, "", said)
+
+
 def test_the_terminal_shows_layers_and_verdicts(tmp_path: Path) -> None:
     here = project(tmp_path, a=SPEC, b=CHEAPER)
     done = ltrl("diff", "specs/a.yaml", "specs/b.yaml", cwd=here)

@@ -17,6 +17,7 @@ import yaml
 from loopback_judge import Answer, free_port, loopback_judge
 from small_evaluation import LTRL, NUMBER, completion, evaluated, found_in, is_alive, knows, spec
 
+from ltrl.cli.show.evaluation import summary
 from ltrl.errors import LtrlError
 from ltrl.evaluation.asking import Prompt, Target
 from ltrl.evaluation.measure import measure
@@ -257,12 +258,49 @@ def test_prompts_that_are_too_long_are_dealt_with_as_declared(
         assert prompt.endswith("mentioned in the provided text?")
 
 
-def test_a_prompt_that_the_server_finds_too_long_is_counted_so(tmp_path: Path) -> None:
+def test_a_prompt_that_the_server_finds_too_long_is_counted_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     said = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"
-    with loopback_judge(Answer(None, 400, body=json.dumps({"error": {"message": said}}))) as server:
+    too_long = Answer(None, 400, body=json.dumps({"error": {"message": said}}))
+
+    def script(number: int, request: dict[str, Any]) -> Answer:
+        return too_long if len(request["messages"][0]["content"]) > 1500 else knows(number, request)
+
+    with loopback_judge(script=script) as server:
         samples = evaluated(spec(tmp_path, server.base_url), tmp_path / "out")
-    assert {(s.status, s.score) for s in samples} == {("too-long", None)}
-    assert said in samples[0].reason
+    assert [(s.status, s.score) for s in samples] == [("graded", 1.0)] * 3 + [("too-long", None)] * 3
+    assert said in samples[3].reason
+    summary(tmp_path / "out", summaries(samples), as_json=False)
+    assert (
+        "warning: needles: the server refused 3 of 6 prompts, which fit the spec's context, as too long: its longest "
+        "questions are not measured; serve the model with that context\n"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("policy", ["skip", "wrong"])
+def test_a_server_with_a_shorter_context_than_the_spec_measures_nothing(tmp_path: Path, policy: str) -> None:
+    said = "the request exceeds the context window"
+    with loopback_judge(Answer(None, 400, body=said)) as server:
+        path = spec(tmp_path, server.base_url, overlong=policy)
+        with pytest.raises(LtrlError) as caught:
+            measure(measurement(written(path)), tmp_path / "out")
+        [told] = caught.value.diagnostics
+        assert told.message == (
+            "nothing of `needles` was measured: the server refused 6 of 6 prompts, which fit the spec's context of "
+            f"4352 tokens, as too long; HTTP 400: {said}"
+        )
+        server.script = knows  # it is started again as it should be
+        assert [s.score for s in evaluated(path, tmp_path / "out")] == [1.0] * 6
+
+
+def test_a_reply_without_text_or_tokens_is_no_answer(tmp_path: Path) -> None:
+    def script(number: int, request: dict[str, Any]) -> Answer:
+        return knows(number, request) if number else Answer(None)
+
+    with loopback_judge(script=script) as server:
+        assert [s.score for s in evaluated(spec(tmp_path, server.base_url), tmp_path / "out")] == [1.0] * 6
+    assert len(server.requests) == 7
 
 
 def test_a_limit_asks_the_same_few_whatever_their_order(tmp_path: Path) -> None:

@@ -80,8 +80,24 @@ def test_a_difference_is_paired() -> None:
 def test_no_difference_is_none() -> None:
     found = difference(single(1.0, 0.0, 1.0), single(1.0, 0.0, 1.0))
     assert found is not None
-    assert (found.estimate.low, found.estimate.high, found.p_value) == (0.0, 0.0, 1.0)
+    assert (found.estimate.value, found.p_value) == (0.0, 1.0)
+    assert found.estimate.low == -found.estimate.high < 0  # three questions cannot show that there is none
     assert difference([], []) is None
+
+
+def test_equal_scores_are_no_certainty() -> None:
+    """At most Wilson's limit for 0 of n may have another score, 0 or 1 at worst."""
+    half = mean(single(0.5, 0.5, 0.5))
+    assert half is not None
+    assert (half.low, half.high) == (pytest.approx(0.2193, abs=1e-4), pytest.approx(0.7807, abs=1e-4))
+    better = difference(single(0.0, 0.0, 0.0), single(1.0, 1.0, 1.0))
+    assert better is not None
+    assert (better.estimate.value, better.estimate.high, better.p_value) == (1.0, 1.0, 0.25)
+    assert better.estimate.low == pytest.approx(-0.1230, abs=1e-4)
+    versions = mean([Scores("q", (1.0,)), Scores("q", (0.0,))])  # one question at two lengths
+    assert versions is not None
+    assert versions.low < 0.2
+    assert versions.high > 0.8
 
 
 def test_many_questions_that_all_got_better_are_significant_and_half_and_half_is_not() -> None:

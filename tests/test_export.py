@@ -17,13 +17,14 @@ from launching import SPECS, make_bundle, stand_in, until
 from model_server import small_model
 
 from ltrl import bundle as bundles
-from ltrl import runs, state
+from ltrl import exported, runs, state
 from ltrl import submit as launcher
 from ltrl.backend import Stage
 from ltrl.checkpoints import look
 from ltrl.compile import compile_bundle
 from ltrl.errors import LtrlError
-from ltrl_backends.nemo_rl.export import command
+from ltrl_backends.local_engine.export import export
+from ltrl_backends.nemo_rl.export import command, convert
 
 torch = pytest.importorskip("torch")
 
@@ -91,19 +92,19 @@ def test_a_local_model_is_exported_loads_and_answers(run: state.Run, tmp_path: P
 
     status, out, err = ltrl(tmp_path, "export", "trial", "out/model", "--to", "hf", "--step", 2)
     assert (status, out, err) == (0, "out/model\n", f"step 2 of `{run.id}`\n")
-    exported = tmp_path / "out" / "model"
+    model = tmp_path / "out" / "model"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model"]
     saved = run.path / "checkpoints" / "step_2" / "policy"
-    tokenizer = AutoTokenizer.from_pretrained(exported)
+    tokenizer = AutoTokenizer.from_pretrained(model)
     trained = AutoModelForCausalLM.from_pretrained(saved / "weights")
-    said = answer(AutoModelForCausalLM.from_pretrained(exported), tokenizer)
+    said = answer(AutoModelForCausalLM.from_pretrained(model), tokenizer)
     assert said == answer(trained, AutoTokenizer.from_pretrained(saved / "tokenizer"))
     assert said.startswith(
         "<|im_start|>user\nAda knows Bo. Whom does Ada know?<|im_end|>\n<|im_start|>assistant\n<think>"
     )
-    ends = json.loads((exported / "generation_config.json").read_bytes())["eos_token_id"]
+    ends = json.loads((model / "generation_config.json").read_bytes())["eos_token_id"]
     assert ends == tokenizer.eos_token_id
-    card = (exported / "README.md").read_text()
+    card = (model / "README.md").read_text()
     _, head, text = card.split("---\n", 2)
     assert yaml.safe_load(head)["library_name"] == "transformers"
     bundle = bundles.read(run.path / "bundle")
@@ -112,15 +113,61 @@ def test_a_local_model_is_exported_loads_and_answers(run: state.Run, tmp_path: P
         f"| fingerprint | `{bundle.fingerprint}` |",
         "| accuracy | 0.625 |",
         "| data `train` | `entity-chain`, sha256 of its options `",
-        bundle.read("spec.yaml").rstrip(),
     ):
         assert part in text
+    whole = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert whole == {name: value for name, value in bundle.resolved["spec"].items() if value is not None}
+    assert whole["algorithm"]["steps"] == 4  # 80 in the file
     status, _, err = ltrl(tmp_path, "export", "trial", "out/model", "--step", 2)
     assert (status, err) == (
         1,
         "error[LTRL076]: `out/model` is there already\nhint: another directory, or `--force`\n",
     )
-    assert ltrl(tmp_path, "export", "trial", "out/model", "--step", 2, "--force")[0] == 0
+    (tmp_path / "link").symlink_to("out/model")
+    assert ltrl(tmp_path, "export", "trial", "link", "--step", 2, "--force")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model"]
+    assert (model / "README.md").read_text() == card
+
+
+def test_an_export_replaces_nothing_but_an_export(run: state.Run, tmp_path: Path) -> None:
+    home = f"runs/{run.id}"
+    for place in ("empty/deep", "notes", "like-one/sub", "specs"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "notes" / "config.json").write_text("{}")
+    (tmp_path / "notes" / "README.md").write_text("# Another model\n")
+    (tmp_path / "file").touch()
+    for name, text in (("config.json", "{}"), ("README.md", f"---\n{exported.TAGS}\n---\n")):
+        (tmp_path / "like-one" / name).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    taken = "error[LTRL012]: a model cannot take the place of `{}`: {} is there\n"
+    owned = "error[LTRL012]: `{}` belongs to the run `" + run.id + "`\n"
+    other = "error[LTRL076]: `{}` is there and is no exported model: an export replaces nothing else\n"
+    hint = "hint: choose another directory, `models/NAME` say\n"
+    for place, message in (
+        (".", taken.format(".", "the working directory")),
+        ("runs", taken.format("runs", "the run")),
+        (home, taken.format(home, "the run")),
+        *(
+            (f"{home}/{name}", owned.format(f"{home}/{name}"))
+            for name in ("checkpoints", "checkpoints/step_2", "logs/m")
+        ),
+        *((name, other.format(name)) for name in ("empty", "notes", "like-one", "file")),
+    ):
+        assert ltrl(tmp_path, "export", "trial", place, "--step", 2, "--force") == (1, "", message + hint)
+    for words in ([], ["--force", "--dry-run"]):
+        assert ltrl(tmp_path, "export", "trial", "notes", *words) == (1, "", other.format("notes") + hint)
+    message = taken.format("..", "the working directory")
+    assert ltrl(tmp_path / "specs", "export", "trial", "..", "--force") == (1, "", message + hint)
+    message = taken.format(tmp_path, "the project")
+    assert ltrl(tmp_path.parent, "export", run.path, tmp_path, "--force") == (1, "", message + hint)
+    entry = look(run.path / "checkpoints" / "step_2")
+    assert entry is not None
+    made_of = exported.origin(run.path, entry, project=tmp_path)
+    with pytest.raises(LtrlError, match="is no exported model"):  # the engines ask, too
+        export(entry, tmp_path / "notes", made_of)
+    with pytest.raises(LtrlError, match="is no exported model"):
+        convert(entry, tmp_path / "notes", made_of, nemo_rl=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_checkpoint_that_is_not_whole_is_not_exported(run: state.Run, tmp_path: Path) -> None:
@@ -132,6 +179,17 @@ def test_a_checkpoint_that_is_not_whole_is_not_exported(run: state.Run, tmp_path
     status, _, err = ltrl(tmp_path, "export", "trial", "out", "--step", 4)  # without weights that anybody knows
     assert (status, "Traceback" in err) == (1, False)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_fails_leaves_the_one_before(run: state.Run, tmp_path: Path) -> None:
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    assert ltrl(tmp_path, "export", "trial", "out", "--step", 2)[0] == 0
+    before = files()
+    assert ltrl(tmp_path, "export", "trial", "out", "--step", 4, "--force")[0] == 1  # it has no weights
+    assert files() == before
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_the_stage_exports_the_newest_checkpoint(run: state.Run, tmp_path: Path) -> None:

@@ -81,6 +81,20 @@ def test_bytes_that_are_no_text_are_marked_and_the_last_lines_are_enough(tmp_pat
     assert (shown.returncode, shown.stdout) == (0, "ray-worker-node9.log: nine\nray-worker-node10.log: ten\n")
 
 
+def test_a_directory_with_the_name_of_a_log_is_none(tmp_path):
+    run = many_logs(tmp_path)
+    (run.attempt_dir(1) / "stdout.log").unlink()
+    (run.attempt_dir(1) / "stdout.log").mkdir()
+    assert [line.text for line in logs.read(run)] == ["late"]
+
+
+def test_there_is_no_attempt_0(tmp_path):
+    run = many_logs(tmp_path)
+    told = Code.UNKNOWN_RUN, "`r` has no attempt 0: it has 1"
+    assert refusal(lambda: logs.log_files(run, attempt=0)) == told
+    assert refusal(lambda: next(logs.follow(run, attempt=0))) == told
+
+
 def test_logs_are_listed(tmp_path):
     many_logs(tmp_path)
     listed = json.loads(cli(tmp_path, "logs", "r", "--list", "--json").stdout)

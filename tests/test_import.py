@@ -210,6 +210,34 @@ def test_variables_arrays_defaults_and_sourced_files_are_filled_in(tmp_path: Pat
     assert str(script.commands[-1].words[5].position).endswith("run.sh:7:7")
 
 
+@pytest.mark.parametrize(
+    ("lines", "is_open"),
+    [
+        ("if [ $BIG = 1 ]; then A+=(--seed 32)\nelse A+=(--seed 64); fi\n", True),
+        ("if [ $BIG = 1 ]; then A+=(--seed 32)\nelif x; then A+=(--seed 64); fi\n", True),
+        ("case $BIG in 1) A+=(--seed 32);;\n*) A+=(--seed 64);; esac\n", True),
+        ("A+=(--seed 32)\n[ $BIG = 1 ] && A+=(--seed 64)\n", True),
+        ("if [ $BIG = 1 ]; then A+=(--seed 32); fi\nA+=(--seed 64)\n", False),
+        ("if [ $BIG = 1 ]; then A+=(--seed 32)\nA+=(--seed 64); fi\n", False),
+    ],
+)
+def test_a_flag_of_another_branch_is_not_called_overwritten(tmp_path: Path, lines: str, is_open: bool) -> None:
+    command = 'if true; then python3 train.py --hf-checkpoint Qwen/Qwen3-4B "${A[@]}"; fi\n'
+    (tmp_path / "run.sh").write_text(f"set -e\n{lines}{command}")
+    found = import_file(tmp_path / "run.sh", project=tmp_path)
+    rows = [(row.setting, row.grade, row.note) for row in found.imported.rows if "--seed" in row.setting]
+    said = [d.message for d in found.diagnostics if "--seed" in d.message]
+    if is_open:
+        assert rows == [
+            ("--seed 32", "closest", "the script decides when it runs; `--seed 64` was taken"),
+            ("--seed 64", "closest", "the script decides when it runs; line 2 says `--seed 32`"),
+        ]
+        assert said == ["the script decides when it runs between `--seed 32` and `--seed 64`; the second was taken"]
+    else:
+        assert rows == [("--seed 32", "not expressible", "given again at line 3"), ("--seed 64", "exact", "")]
+        assert said == ["`--seed 32` has no effect: line 3 says `--seed 64`"]
+
+
 def test_a_script_that_sources_itself_or_a_device_ends(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text(
         "source ./run.sh\nsource run.sh\nsource /dev/zero\nsource /dev/null/x\npython train.py --lr 1e-6\n"
@@ -239,7 +267,8 @@ def test_what_only_a_run_could_tell_is_named_with_its_field(project: Path) -> No
     [
         ("${b.c}", 3), ("${.sibling}", 5), ("${mul:${b.c}, 4}", 12), ("${div:10, 4}", 2.5), ("${div:8,4}", 2),
         ("${max:1,2}", 2), ("x-${b.c}-y", "x-3-y"), ("\\${b.c}", "${b.c}"), ("${b}", {"c": 3}), ("${d}", 12),
-        ("${oc.env:HOME}", "${oc.env:HOME}"), ("${nowhere}", "${nowhere}"), ("${loop}", "${loop}"),
+        ("${mul:2}", "${mul:2}"), ("${div:1}", "${div:1}"), ("${max:1}", "${max:1}"), ("${mul:1,2,3}", "${mul:1,2,3}"),
+        ("${add:1,2,3}", 6), ("${oc.env:HOME}", "${oc.env:HOME}"), ("${nowhere}", "${nowhere}"), ("${loop}", "${loop}"),
     ],
 )  # fmt: skip
 def test_interpolations_are_worked_out_or_stay(text: str, value: object) -> None:
@@ -252,6 +281,36 @@ def test_interpolations_are_worked_out_or_stay(text: str, value: object) -> None
     found = interpolated(document.data, document.at, lambda d: said.append(d.message))
     assert found["a"]["x"] == value
     assert any(f"`{text}`" in message for message in said) == (value == text)
+
+
+def test_mistakes_are_told_at_the_file_that_is_written(project: Path) -> None:
+    done = ltrl("import", "imports/nemo-child.yaml", "-o", "specs/m.yaml", cwd=project)
+    assert done.returncode == 1
+    assert set(re.findall(r"--> specs/(\S+?):", done.stderr)) == {"m.yaml"}
+
+
+def test_a_validation_period_below_zero_is_none(project: Path) -> None:
+    config = yaml.safe_load((FILES / "nemo-parent.yaml").read_text())
+    config["grpo"]["val_period"] = -1
+    (project / "off.yaml").write_text(yaml.safe_dump(config))
+    found = import_file(project / "off.yaml", project=project)
+    [row] = [row for row in found.imported.rows if row.key == "grpo.val_period"]
+    assert (row.grade, row.value, row.note) == ("exact", 0, "below 0 as 0: never")
+
+
+def test_what_could_not_be_compared_is_not_called_inexpressible(project: Path) -> None:
+    config = yaml.safe_load((FILES / "nemo-parent.yaml").read_text())
+    config["policy"]["model_name"] = "me/unheard-of"
+    (project / "unknown.yaml").write_text(yaml.safe_dump(config))
+    done = ltrl("import", "unknown.yaml", "--json", cwd=project)
+    found = json.loads(done.stdout)
+    assert {row["grade"] for row in found["rows"]} == {"not compared"}
+    assert [row["value"] for row in found["rows"] if row["field"] == "model.base"] == ["me/unheard-of"]
+    [why] = [d["message"] for d in found["diagnostics"] if "cannot be compared" in d["message"]]
+    assert why.endswith("unknown model `me/unheard-of`")
+    done = ltrl("import", "unknown.yaml", cwd=project)
+    count = len(found["rows"])
+    assert f"\n{count} settings: 0 exact, 0 closest, 0 not expressible, {count} not compared" in done.stderr
 
 
 @pytest.mark.parametrize("value", ["abc", "", "0", "-1", "1.5", "1e400", "{a: b", "'", "\\", "${X}", "$(x)", "é€"])

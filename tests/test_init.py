@@ -87,6 +87,11 @@ def test_what_cannot_be_is_said_and_nothing_written(tmp_path: Path, options: lis
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mistake_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    done = ltrl("init", "d.yaml", "--model", "Qwen/Qwen3-32B", "--gpus", "1", "--gpu-memory-gb", "24", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[1]) == (1, "  --> d.yaml:1:1")
+
+
 def test_a_directory_with_a_config_is_a_model(tmp_path: Path) -> None:
     config = {"model_type": "qwen3", "num_hidden_layers": 28, "hidden_size": 1024, "intermediate_size": 3072}
     config |= {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}

@@ -54,6 +54,58 @@ def test_what_says_the_same_as_the_label_is_right(label: str, response: str) -> 
     assert exact(label, response).is_correct is expected
 
 
+@pytest.mark.parametrize(
+    ("label", "response"),
+    [
+        ("40", "-40"),
+        ("-40", "40"),
+        ("40", "−40"),
+        ("3 m", "-3 m"),
+        ("40 °C", "**−40 °C**"),
+        ("40%", "-40%"),
+        ("(5, 6)", "(5, -6)"),
+        ("x = 5 m", "x=-5 m"),
+        ("5", ">5"),
+        ("5", "< 5"),
+        ("5 m", "≤5 m"),
+        ("<5", ">5"),
+        ("$5", "€5"),
+        ("5 €", "$5"),
+        ("5", ".5"),
+        ("5", "1e9999999"),
+        ("-1e9999999", "1e9999999"),
+    ],
+)
+def test_another_sign_or_currency_is_another_number(label: str, response: str) -> None:
+    assert exact(label, response) == Verdict(False, f"`{response}` is not the label")
+
+
+@pytest.mark.parametrize(
+    ("label", "response"),
+    [
+        ("-40", "−40"),
+        ("-3 m", "minus 3 m"),
+        ("≤ 5 m", "<=5 m"),
+        ("40%", "40 %"),
+        ("+5", "5"),
+        ("5", "- 5"),
+        ("5", "<5>"),
+        ("5", "=> 5"),
+        ("5 €", "€5"),
+        ("€5", "5"),
+        ("40-50%", "40–50%"),
+        ("40%-50%", "40% - 50%"),
+        ("1998 -99", "1998-99"),
+        ("COVID-19", "covid 19"),
+        ("10 000", "10,000"),
+        ("Hawaiʻi", "hawai'i"),
+        ("1e9999999", "1e9999999"),
+    ],
+)
+def test_a_hyphen_a_bullet_or_a_bracket_is_no_sign(label: str, response: str) -> None:
+    assert exact(label, response) == Verdict(True)
+
+
 def test_what_says_something_else_is_wrong_and_quoted() -> None:
     assert exact("Oslo", "Bergen") == Verdict(False, "`Bergen` is not the label")
     assert exact("100", "101").is_correct is False
@@ -222,6 +274,7 @@ def test_a_reply_cut_off_is_tried_again() -> None:
         ("[]", "a reply without `choices[0].message.content`: []"),
         ('{"choices": []}', 'a reply without `choices[0].message.content`: {"choices": []}'),
         ('{"choices": [{"message": {"content": 1}}]}', "a reply whose content is not text: "),
+        ('{"choices": [{"message": {"content": null}}]}', "a reply without text or tokens: "),
         ("", "a reply that is not JSON: (empty)"),
     ],
 )
@@ -233,11 +286,11 @@ def test_a_reply_that_is_no_completion_is_unjudged(body: str, reason: str) -> No
     assert verdict.reason.endswith("(2 tries)")
 
 
-@pytest.mark.parametrize("text", ["", None, "I cannot say", "correct: yes\ncorrect: no", "incorrect: yes"])
-def test_a_reply_without_one_verdict_is_asked_for_again_and_then_unjudged(text: str | None) -> None:
+@pytest.mark.parametrize("text", ["", "I cannot say", "correct: yes\ncorrect: no", "incorrect: yes"])
+def test_a_reply_without_one_verdict_is_asked_for_again_and_then_unjudged(text: str) -> None:
     with loopback_judge(Answer(text)) as server:
         (verdict,) = ask(server, replies=3)
-    assert verdict == Verdict(None, "no verdict in 3 replies", text or "")
+    assert verdict == Verdict(None, "no verdict in 3 replies", text)
     assert len(server.requests) == 3
 
 
@@ -329,10 +382,49 @@ def test_the_aa_lcr_template_reads_one_word() -> None:
         ("correct: not sure", None),
         ("is_correct: yes", None),
         ('{"correct": "maybe"}', None),
+        ('{"correct": [true]}', None),
+        ("__correct__\n::\n_yes_ ", True),
     ],
 )
 def test_a_strict_verdict_is_one_plain_line_or_a_json_field(reply: str, verdict: bool | None) -> None:
     assert strict_parse(reply, "hle-style") is verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("**Decision:** TRUE", True),
+        ("- decision\n\nfalse.", False),
+        ("the decision: true", None),
+    ],
+)
+def test_a_decision_is_a_line_of_its_own(reply: str, verdict: bool | None) -> None:
+    assert strict_parse(reply, "frames") is verdict
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[" * 100_000,
+        "x" + " " * 300_000 + "y",
+        "-\n" * 150_000 + "x",
+        "correct" + ":" * 300_000 + "x",
+        "decision" + ":" * 300_000 + "x",
+    ],
+    ids=["brackets", "spaces", "dashes", "colons", "decision"],
+)
+def test_a_reply_that_goes_round_in_circles_is_read_at_once_and_has_no_verdict(reply: str) -> None:
+    began = time.process_time()
+    assert [strict_parse(reply, template) for template in ("hle-style", "aa-lcr", "frames")] == [None] * 3
+    assert time.process_time() - began < 5
+
+
+def test_half_a_surrogate_pair_in_a_reply_is_kept_as_a_question_mark(tmp_path: Path) -> None:
+    cache = str(tmp_path / "verdicts.sqlite")
+    with loopback_judge(Answer("extracted_final_answer: \ud800\n\ncorrect: yes")) as server:
+        verdicts = [*ask(server, cache=cache), *ask(server, cache=cache)]
+    assert verdicts == [Verdict(True, words="extracted_final_answer: ?\n\ncorrect: yes")] * 2
+    assert len(server.requests) == 1
 
 
 def test_the_reference_parse_reads_the_hle_template_only() -> None:

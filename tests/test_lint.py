@@ -93,6 +93,21 @@ def test_records_that_repeat_or_are_none_are_found(tmp_path: Path) -> None:
     assert found[4][2] == "this is no record: the record has no 'metadata'"
 
 
+def test_values_of_the_wrong_type_are_no_entities(tmp_path: Path) -> None:
+    name = "metadata.extra_reward_info"
+    lines = {
+        record([None, {"a": 1}]): f"`{name}.rubrics[0]` is not text",
+        record(["Paris", True]): f"`{name}.rubrics[1]` is not text",
+        record([3]): f"`{name}.rubrics[0]` is not text; numbers are chunks, which take `dataset_name: longrlvr`",
+        record(["Paris"]).replace('"Who sang?", "rub', 'null, "rub'): f"`{name}.question` is not text",
+        record(["Paris"]).replace('"id": "s"', '"id": null'): "`metadata.id` is neither text nor a number",
+        record(["Paris"], source=None): "`source` is not text",
+        "[" * 100_000: "too many lists or objects inside each other",
+    }
+    expected = [(n, "unusable", f"this is no record: {said}") for n, said in enumerate(lines.values(), 1)]
+    assert findings(tmp_path, *lines) == expected
+
+
 def test_chunk_ids_of_longrlvr_are_no_entities(tmp_path: Path) -> None:
     info = {"question": "Who sang?", "rubrics": [1, 2], "dataset_name": "longrlvr"}
     assert findings(tmp_path, record([], metadata={"extra_reward_info": info})) == []

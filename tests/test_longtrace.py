@@ -78,6 +78,9 @@ def test_chunk_ids_of_longrlvr_may_be_numbers(tmp_path: Path) -> None:
     info = {"question": "Which?", "rubrics": [3, 17], "dataset_name": "longrlvr"}
     [sample] = backend(lines(tmp_path / "data.jsonl", record(metadata={"extra_reward_info": info})))
     assert sample.rubrics == ("3", "17")
+    info["rubrics"] = [3, None]
+    said, _, line = mistake(lines(tmp_path / "data.jsonl", record(metadata={"extra_reward_info": info})))
+    assert (said, line) == ("`metadata.extra_reward_info.rubrics[1]` is not text", 1)
 
 
 def test_limit_takes_the_first_and_blank_lines_do_not_count(tmp_path: Path) -> None:

@@ -247,6 +247,14 @@ def test_filtered_sampling_defeats_the_chunks_of_the_loss() -> None:
     assert "chunk" not in term(filtered.training.terms, "logits and loss").formula
 
 
+def test_a_loss_without_chunks_needs_as_much_as_one_in_one_piece() -> None:
+    sizes = layout(tp=4, pp=2, cp=4)
+    chunked, old = shipped(DISTILL, sizes), shipped(DISTILL, sizes, loss_in_chunks=False)
+    assert old.logprob == chunked.logprob
+    assert old.training.total == shipped(DISTILL, sizes, logprob_chunk=None).training.total > chunked.training.total
+    assert term(old.training.terms, "logits and loss").source.startswith("NeMo-RL v0.6.0 ")
+
+
 def test_separate_rollout_nodes_leave_the_trainer_alone() -> None:
     sizes = layout(tp=4, pp=2, cp=4)
     together, apart = shipped(DISTILL, sizes), shipped(DISTILL, sizes, colocated=False, rollout_gpus=64)

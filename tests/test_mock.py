@@ -111,6 +111,17 @@ def test_events_end_a_job_as_slurm_calls_it(played, event, word):
         mock.send(played.directory, job, event)
 
 
+def test_nothing_but_a_cancellation_ends_a_job_that_has_not_started(played):
+    mock.switch(played.directory, "hold", on=True)
+    job = played.sbatch("true", "--requeue")
+    for event in set(mock.EVENTS) - {"cancel"}:
+        with pytest.raises(LookupError, match=f"job {job} has not started: Priority"):
+            mock.send(played.directory, job, event)
+    assert played.states()[job] == "PENDING"
+    mock.send(played.directory, job, "cancel")
+    assert played.states()[job] == "CANCELLED"
+
+
 def test_a_preempted_job_starts_again_when_it_may(played):
     job = played.sbatch(
         "echo start ${SLURM_RESTART_COUNT:-0}; [[ ${SLURM_RESTART_COUNT:-0} == 1 ]] || sleep 60", "--requeue"

@@ -91,9 +91,12 @@ BROKEN: dict[str, tuple[Path, tuple[str, ...]]] = {
     "P18": (MOE, (over(policy__precision="float16"),)),
     "P19": (MOE, (megatron(pipeline_dtype="bf16"),)),
     "P20": (MOE, ("optimizer.warmup_steps=300",)),
+    "P29": (MOE, ("optimizer={lr: 1.0e-6, schedule: cosine, min_lr: 1.0e-5}",)),
+    "P30": (MOE, ("optimizer.min_lr=1.0e-7",)),
     "P21": (MOE, (over(policy__reward_model_cfg="{enabled: true, reward_model_type: bradley_terry}"),)),
     "P22": (MOE, (over(checkpointing__pretrained_checkpoint__path="/shared/iter_0000000"),)),
     "P24": (DENSE, ("model.overrides={rope_scaling: {rope_type: yarn, factor: 2.0, truncate: true}}",)),
+    "P31": (MOE, (megatron(fp8_cfg__enabled="true"),)),
     "P26": (
         MOE,
         (megatron(peft=LORA),),
@@ -267,6 +270,93 @@ def test_a_misspelt_override_is_told_what_nemo_rl_would_do() -> None:
     assert one.hint.startswith(
         "did you mean `policy.megatron_cfg.moe_router_dtype`? NeMo-RL itself would accept it silently and never read it"
     )
+
+
+@pytest.mark.parametrize(
+    ("check", "spec", "sets", "message", "hint"),
+    [
+        (
+            "B10",
+            MOE,
+            (over(grpo__val_batch_size=0),),
+            "`grpo.val_batch_size` is 0, and validation divides by it",
+            "leave it out: ltrl measures whole sets",
+        ),
+        (
+            "P11",
+            MOE,
+            (megatron(num_layers_in_first_pipeline_stage=100),),
+            (
+                "the 48 layers of `Qwen/Qwen3-30B-A3B-Thinking-2507`, 100 of them in stages of their own, do not "
+                "divide over `parallelism.pipeline` 2"
+            ),
+            "leave `policy.megatron_cfg.num_layers_in_first_pipeline_stage` out",
+        ),
+        (
+            "P11",
+            MOE,
+            (megatron(num_layers_in_last_pipeline_stage=10), "parallelism.pipeline=1"),
+            (
+                "the 48 layers of `Qwen/Qwen3-30B-A3B-Thinking-2507`, 10 of them in stages of their own, do not divide "
+                "over `parallelism.pipeline` 1"
+            ),
+            "leave `policy.megatron_cfg.num_layers_in_last_pipeline_stage` out",
+        ),
+        (
+            "P29",
+            MOE,
+            (megatron(scheduler__lr_warmup_init=1.0),),
+            "`policy.megatron_cfg.scheduler.lr_warmup_init` 1 is above `optimizer.lr` 2e-06",
+            "leave `policy.megatron_cfg.scheduler.lr_warmup_init` out",
+        ),
+        (
+            "V3",
+            DENSE,
+            ("rollout.parallelism.expert=8",),
+            "`Qwen/Qwen3-4B-Thinking-2507` has no experts, `rollout.parallelism.expert` 8 has nothing to spread",
+            "leave `rollout.parallelism.expert` out",
+        ),
+        (
+            "V3",
+            MOE,
+            ("rollout.parallelism.expert=24",),
+            "the experts are spread over expert 24 x pipeline 1 = 24 GPUs, 32 GPUs are no multiple",
+            "`expert: 32`",
+        ),
+        (
+            "R8",
+            MOE,
+            ("checkpoint={metric: 'val:accuracy', keep: 3}", "validation.every_steps=0"),
+            (
+                "`validation.every_steps` is 0, so that no checkpoint before the last has a value of `val:accuracy` "
+                "and `checkpoint.keep` 3 keeps the newest"
+            ),
+            "`validation.every_steps: 20`, or leave `checkpoint.metric` out",
+        ),
+    ],
+)
+def test_other_ways_to_break_a_condition(check: str, spec: Path, sets: Sequence[str], message: str, hint: str) -> None:
+    one = named(found_in(spec, sets))[check]
+    source = next(c.source for c in CHECKS if c.id == check)
+    assert (one.message, one.hint) == (message, f"{hint} (nemo-rl:{check}, {source})")
+
+
+@pytest.mark.parametrize(
+    ("check", "sets"),
+    [
+        ("V3", ("rollout.parallelism={tensor: 4, expert: 16}",)),
+        ("P11", (megatron(num_layers_in_first_pipeline_stage=20),)),
+        ("R8", ("checkpoint={metric: 'val:accuracy', keep: 3, every_steps: 500}", "validation.every_steps=0")),
+        ("P30", ("optimizer={lr: 1.0e-6, schedule: cosine, min_lr: 1.0e-7}",)),
+    ],
+)
+def test_what_looks_like_a_mistake_and_is_none(check: str, sets: Sequence[str]) -> None:
+    assert check not in named(found_in(MOE, sets))
+
+
+def test_absurd_sizes_are_refused_in_no_time() -> None:
+    found = named(found_in(DENSE, ("parallelism={tensor: 1000000000}",)))
+    assert {"P4", "P11"} <= found.keys()
 
 
 def test_a_key_of_another_version_names_both() -> None:

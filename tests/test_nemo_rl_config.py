@@ -180,6 +180,10 @@ def test_every_line_says_where_it_comes_from() -> None:
             {"checkpointing.keep_top_k": 2, "checkpointing.metric_name": "val:accuracy"},
         ),
         (
+            ("checkpoint={keep: 2, metric: 'train:loss'}",),
+            {"checkpointing.metric_name": "train:loss", "checkpointing.higher_is_better": False},
+        ),
+        (
             ("checkpoint={keep: 2, keep_every: 40}",),
             {"checkpointing.keep_top_k": config.ALL, "checkpointing.ltrl": {"keep": 2, "keep_every": 40}},
         ),

@@ -51,6 +51,34 @@ def test_without_gpus_there_is_no_layout_to_search() -> None:
     assert plan.search(compile.resolved(ROOT / "specs" / "quickstart.yaml")) == []
 
 
+def test_a_run_on_nemo_rl_0_6_0_is_planned_without_chunks_in_its_loss() -> None:
+    old, new = (compile.prepare(MOE, sets=[f"engine={{name: nemo-rl, version: {v}}}"]) for v in ("0.6.0", "0.7.0"))
+    assert old.memory is not None
+    assert new.memory is not None
+    assert old.memory.training.total > new.memory.training.total
+    assert old.memory.logprob == new.memory.logprob
+
+
+def test_more_steps_than_a_machine_can_count_are_planned() -> None:
+    steps = 10**29
+    assert compile.prepare(MOE, sets=[f"algorithm.steps={steps}", "checkpoint.keep=2"]).to_json()["steps"] == steps
+
+
+def test_a_seed_that_numpy_does_not_take_is_refused() -> None:
+    with pytest.raises(LtrlError, match=r"`algorithm\.seed` is `4294967296`, expected less than 4294967296"):
+        compile.prepare(MOE, sets=["algorithm.seed=4294967296"])
+
+
+def test_what_does_not_fit_is_pointed_at_where_the_hint_changes_it() -> None:
+    (one,) = compile.prepare(ROOT / "specs" / "qwen4b.yaml", sets=["rollout.gpu_memory=1"]).warnings
+    assert one.code is Code.MEMORY
+    assert one.hint is not None
+    assert one.hint.startswith("the smallest change that fits: `rollout.gpu_memory` 1 -> ")
+    assert one.position == compile.resolved(ROOT / "specs" / "qwen4b.yaml", sets=["rollout.gpu_memory=1"]).at(
+        "rollout.gpu_memory"
+    )
+
+
 def groups(ranks: tuple[plan.Rank, ...], *same: str) -> list[list[int]]:
     """Ranks that agree in some places, as lists in their order."""
     found: dict[tuple[int, ...], list[int]] = {}

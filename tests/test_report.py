@@ -252,6 +252,16 @@ def test_a_page_without_measurements_bundle_or_responses_is_still_one(tmp_path: 
     assert "Nothing was validated." in text
 
 
+def test_directories_in_place_of_a_run_s_files_cost_no_more_than_those(tmp_path: Path) -> None:
+    path = make_run(tmp_path, "one")
+    info = next((path / "checkpoints").glob("step_*")) / "training_info.json"
+    for file in (path / "events.jsonl", info):
+        file.unlink()
+        file.mkdir()
+    assert cli(tmp_path, "report", "one", "-o", "report.html").returncode == 0
+    assert "`training_info.json` is a directory" in (tmp_path / "report.html").read_text()
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     make_run(tmp_path, "one")
     done = cli(tmp_path, "report", "one", "-o", "runs/one/run.json/report.html")

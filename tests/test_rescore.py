@@ -119,6 +119,11 @@ BAD = {
         {"response": "a", "label": "b", "rubrics": "c"},
         "`metadata.extra_reward_info.rubrics` is not a list",
     ),
+    "odd entity": (
+        {"response": "a", "label": "b", "rubrics": [None, "Poro"]},
+        "`metadata.extra_reward_info.rubrics[0]` is not text",
+    ),
+    "deep nesting": ("[" * 100_000, "this is not a record: too many lists or objects inside each other"),
     "group again": (records("plain, whole")[0], "the responses to `entity-chain-0-0` went on until line 4"),
 }
 
@@ -160,10 +165,10 @@ def test_a_mistake_that_another_process_finds_is_told_whole(tmp_path: Path) -> N
 def test_scores_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     path, _ = two_groups(tmp_path)
     with pytest.raises(LtrlError, match=r"cannot write the scores `.*x`: (not|file)") as caught:
-        list(Scores(path / "x", rule(), [path]).resume())
+        scored_into(path / "x", path, [])
     assert caught.value.diagnostics[0].code is Code.UNWRITABLE
-    with pytest.raises(LtrlError, match="cannot read the scores"):
-        list(Scores(tmp_path, rule(), [path]).resume())
+    with pytest.raises(LtrlError, match=r"cannot write the scores `.*`: is a directory"):
+        scored_into(tmp_path, path, [])
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -184,6 +189,18 @@ def test_processes_give_what_one_gives_in_the_same_order(tmp_path: Path) -> None
     assert [group for group, _ in alone] == found
 
 
+def scored_into(
+    out: Path, path: Path, found: Sequence[Group], *, by: Rule | None = None, **options: Any
+) -> list[list[Scored]]:
+    """Scores groups of a file; what was there already."""
+    left = iter(found)
+    with Scores(out, by or rule(), [path], **options) as scores:
+        done = [members for _, members in scores.resume(left)]
+        for group in left:
+            scores.add(group, score(by or rule(), group))
+    return done
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 5000))
 def test_scores_cut_off_anywhere_are_gone_on_with(cut: int) -> None:
@@ -191,30 +208,85 @@ def test_scores_cut_off_anywhere_are_gone_on_with(cut: int) -> None:
 
     with tempfile.TemporaryDirectory() as directory:
         path, found = two_groups(Path(directory))
-        whole = Scores(Path(directory) / "whole.jsonl", rule(), [path])
-        assert list(whole.resume()) == []
-        for group in found:
-            whole.add(score(rule(), group))
-        text = whole.path.read_bytes()
-        whole.path.write_bytes(text[:cut])
-        again = Scores(whole.path, rule(), [path])
-        if 0 < cut <= text.index(b"\n"):  # not even its head was written
-            with pytest.raises(LtrlError, match="holds the scores of other responses"):
-                list(again.resume())
-            return
-        done = list(again.resume())
+        out = Path(directory) / "whole.jsonl"
+        assert scored_into(out, path, found) == []
+        text = out.read_bytes()
+        out.write_bytes(text[:cut])
+        done = scored_into(out, path, found)
         assert done == [score(rule(), group) for group in found[: len(done)]]
-        for group in found[len(done) :]:
-            again.add(score(rule(), group))
-        assert whole.path.read_bytes() == text
+        assert out.read_bytes() == text
+
+
+def refusal(out: Path, path: Path, found: Sequence[Group], **options: Any) -> str:
+    before = out.read_bytes()
+    with pytest.raises(LtrlError) as caught:
+        scored_into(out, path, found, **options)
+    [said] = caught.value.diagnostics
+    assert (said.code, out.read_bytes()) == (Code.OTHER_SCORES, before)
+    return said.message.replace(str(out), "scores")
 
 
 def test_scores_of_another_reward_are_not_gone_on_with(tmp_path: Path) -> None:
-    path, _ = two_groups(tmp_path)
-    list(Scores(tmp_path / "scores.jsonl", rule(), [path]).resume())
-    with pytest.raises(LtrlError, match="by another reward") as caught:
-        list(Scores(tmp_path / "scores.jsonl", rule(eta=0.5), [path]).resume())
-    assert caught.value.diagnostics[0].code is Code.OTHER_SCORES
+    path, found = two_groups(tmp_path)
+    scored_into(tmp_path / "scores.jsonl", path, found)
+    said = refusal(tmp_path / "scores.jsonl", path, found, by=rule(eta=0.5))
+    assert said == "`scores` holds the scores of other responses or by another reward"
+    scored_into(tmp_path / "scores.jsonl", path, found, by=rule(eta=0.5), replace=True)
+    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "first"),
+    [("answer Zzz", "answer Yyy", 2), ('"rubrics": ["', '"rubrics": ["Z', 2), (None, None, 6)],
+    ids=["a response", "the evidence", "fewer groups"],
+)
+def test_scores_of_what_has_changed_since_are_not_gone_on_with(
+    old: str | None, new: str, first: int, tmp_path: Path
+) -> None:
+    path, found = two_groups(tmp_path)
+    scored_into(tmp_path / "scores.jsonl", path, found)
+    if old is None:
+        found = found[:1]
+    else:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        found = list(groups(path, Samples([])))
+        head, *rest = (tmp_path / "scores.jsonl").read_text().splitlines(keepends=True)
+        head = json.dumps(json.loads(head) | {"files": {str(path): path.stat().st_size}}) + "\n"
+        (tmp_path / "scores.jsonl").write_text("".join([head, *rest]))
+    expected = f"`scores` holds other scores from line {first} on: the rollouts or the spec's data have changed"
+    assert refusal(tmp_path / "scores.jsonl", path, found) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "message"),
+    [
+        (1, '{"ltrl_scores": 1}', "`scores` was written by another version of ltrl"),
+        (1, '{"a": 1}', "`scores` holds no scores"),
+        (3, '{"x": 1}', "line 3 of `scores` is not the score that belongs there"),
+        (3, "[1]", "line 3 of `scores` is not the score that belongs there"),
+        (3, "[" * 100_000, "line 3 of `scores` is not the score that belongs there"),
+    ],
+)
+def test_lines_that_are_no_scores_are_told(number: int, line: str, message: str, tmp_path: Path) -> None:
+    path, found = two_groups(tmp_path)
+    out = tmp_path / "scores.jsonl"
+    scored_into(out, path, found)
+    lines = out.read_text().splitlines()
+    lines[number - 1] = line
+    out.write_text("\n".join(lines) + "\n")
+    assert refusal(out, path, found) == message
+
+
+def test_two_processes_do_not_score_into_one_file(tmp_path: Path) -> None:
+    path, found = two_groups(tmp_path)
+    out = tmp_path / "scores.jsonl"
+    with Scores(out, rule(), [path]), pytest.raises(LtrlError, match="another process scores into") as caught:
+        scored_into(out, path, found, replace=True)
+    assert caught.value.diagnostics[0].code is Code.RUN_BUSY
+    scored_into(out, path, found)
+    assert len(out.read_text().splitlines()) == 9
 
 
 def test_two_rewards_are_compared_response_by_response(tmp_path: Path) -> None:

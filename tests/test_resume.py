@@ -42,6 +42,10 @@ def test_a_run_is_resumed_with_its_own_bundle(run, tmp_path):
     assert f"# {run.path}/bundle/local.sh" in out
     status, out, err = ltrl(tmp_path, "resume", "trial", "--watch")
     assert (status, state.read_run(run.path).latest.number) == (0, 2)
+    told = (
+        f"`{run.id}` is complete: nothing to do; `ltrl submit SPEC --fresh` starts it anew in a directory of its own\n"
+    )
+    assert ltrl(tmp_path, "resume", "trial") == (0, f"{run.id}\n", told)
     status, _, err = ltrl(tmp_path, "resume", "trial", "--set", "cluster.minutes=5")
     assert (status, err) == (
         1,
@@ -76,6 +80,15 @@ def test_a_fork_names_its_run_and_its_step(run, tmp_path):
         1,
         "error[LTRL045]: `two` is no step\nhint: write `RUN@STEP` or `RUN`\n",
     )
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"], ["--test-only"]])
+def test_a_fork_that_cannot_work_is_refused_however_it_is_asked_for(words, run, tmp_path):
+    bundle = make_bundle(tmp_path / "other", stand_in(steps=2), steps=2, name="next", fingerprint="e" * 64)
+    status, out, err = ltrl(tmp_path, "submit", bundle.path, "--fork", "trial@2", *words)
+    message = "error[LTRL044]: the checkpoint is of step 2, the target is step 2: nothing is left"
+    assert (status, out, err) == (1, "", f"{message}\nhint: a larger `algorithm.steps`\n")
+    assert not (tmp_path / "other" / "runs" / "next-eeeeeeee").exists()
 
 
 def test_what_the_nodes_were_found_to_have_is_in_the_status(run, tmp_path):

@@ -62,7 +62,7 @@ def test_scores_are_a_line_for_each_response(project: Path) -> None:
         "mixed": 4,
     }
     head, first, second, *_ = lines(project / "rollouts.scores.jsonl")
-    assert (head["ltrl_scores"], head["reward"]["backend"], head["chat_format"]) == (1, "rubric", "qwen3")
+    assert (head["ltrl_scores"], head["reward"]["backend"], head["chat_format"]) == (2, "rubric", "qwen3")
     assert first == {
         "file": "rollouts.jsonl",
         "line": 1,
@@ -78,6 +78,7 @@ def test_scores_are_a_line_for_each_response(project: Path) -> None:
         "verdict": {"is_correct": True, "reason": "", "words": ""},
         "hits": [{"entity": "Kime", "spans": [[9, 13]]}, {"entity": "Bado", "spans": [[14, 18]]}],
         "parts": {},
+        "digest": second["digest"],
     }
     assert second["hits"][1] == {"entity": "Bado", "spans": []}
 
@@ -130,6 +131,25 @@ def test_a_killed_scoring_is_gone_on_with_and_no_verdict_is_asked_for_twice(proj
 def test_several_files_need_a_place_for_their_scores(project: Path) -> None:
     done = reward(project, "score", "rollouts.jsonl", "rollouts.jsonl", *SPEC)
     assert (done.returncode, "several files need `-o FILE`" in done.stderr) == (2, True)
+
+
+def test_rollouts_are_never_overwritten_by_their_scores(project: Path) -> None:
+    rollouts = project / "rollouts.jsonl"
+    before = rollouts.read_bytes()
+    (project / "link.jsonl").symlink_to(rollouts)
+    for out in ("rollouts.jsonl", "link.jsonl"):
+        done = reward(project, "score", "rollouts.jsonl", *SPEC, "-o", out, "--replace")
+        assert (done.returncode, f"`{out}` holds the rollouts to score" in done.stderr) == (2, True)
+    (project / "other.jsonl").write_bytes(before)
+    done = reward(project, "score", "rollouts.jsonl", *SPEC, "-o", "other.jsonl", "--replace")
+    assert done.returncode == 1
+    assert done.stderr == "error[LTRL082]: `other.jsonl` holds no scores\nhint: `-o FILE` writes elsewhere\n"
+    assert rollouts.read_bytes() == (project / "other.jsonl").read_bytes() == before
+
+
+def test_a_directory_holds_no_rollouts(project: Path) -> None:
+    done = reward(project, "score", ".", *SPEC)
+    assert (done.returncode, done.stderr) == (1, "error[LTRL001]: cannot read the rollouts `.`: is a directory\n")
 
 
 def test_a_comparison_lists_options_and_responses(project: Path) -> None:

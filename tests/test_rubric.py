@@ -27,7 +27,7 @@ from ltrl.scoring import (
     tokens,
     words,
 )
-from ltrl.scoring.fold import fold
+from ltrl.scoring.fold import Folded, fold
 
 WORDS = WordsMatcher()
 ANY = st.text(st.characters(), max_size=40)  # lone surrogates included
@@ -50,6 +50,10 @@ def found(entity: str, text: str, **options: bool) -> list[str]:
         ("Lady Gaga", "the singer is lady  GAGA!", ["lady  GAGA"]),
         ("Lady Gaga", "**Lady** *Gaga*", ["Lady** *Gaga"]),
         ("Lady Gaga", "Lady\nGaga", ["Lady\nGaga"]),
+        ("Lady Gaga", "**Lady** **Gaga**, ***Lady*** ***Gaga***", ["Lady** **Gaga", "Lady*** ***Gaga"]),
+        ("Lady Gaga", "Lady  \n  Gaga, *Lady*\\\n*Gaga*", ["Lady  \n  Gaga", "Lady*\\\n*Gaga"]),
+        ("Hawaiʻi", "Hawai'i, Hawai’i, Hawaii", ["Hawai'i", "Hawai’i", "Hawaii"]),
+        ("Qur'an", "Qurʾan", ["Qurʾan"]),
         ("Lady Gaga", "Lady_Gaga, Lady-Gaga", ["Lady_Gaga", "Lady-Gaga"]),
         ("Just Dance", "“Just Dance” and Just Dance", ["Just Dance", "Just Dance"]),
         ("art", "art, Art; ART", ["art", "Art", "ART"]),
@@ -71,6 +75,10 @@ def found(entity: str, text: str, **options: bool) -> list[str]:
         ("ｆｕｌｌ ｗｉｄｔｈ", "full width", ["full width"]),
         ("1998", "in 1,998 days of 1998", ["1,998", "1998"]),
         ("1,234,567", "1234567 or 1 234 567", ["1234567", "1 234 567"]),
+        ("10 000", "10,000, 10 000 or 10000", ["10,000", "10 000", "10000"]),
+        ("1234567890123", "about 1,234,567,890,123", ["1,234,567,890,123"]),
+        ("1\u202f250\u202f000 km", "1,250,000 km", ["1,250,000 km"]),
+        ("Boeing 747 400", "a Boeing 747-400", ["Boeing 747-400"]),
         ("92.2 m", "92.2 m, 92.2m, 92.2 metres, 92.20 meters", ["92.2 m", "92.2m", "92.2 metres", "92.20 meters"]),
         ("5 million", "5,000,000 or 5 million", ["5,000,000", "5 million"]),
         ("5,000,000", "5 million people", ["5 million"]),
@@ -105,6 +113,9 @@ def test_an_entity_is_found_in_every_usual_spelling(entity: str, text: str, expe
     [
         ("art", "a party of Martha's in artful restart"),
         ("11", "2011, 11.5, 110, 1,011"),
+        ("11", f"2011 {'x' * 90} 115"),
+        ("5", f"5.{'0' * 200}1"),
+        ("Lady Gaga", "Lady\n\nGaga, Lady\n* Gaga, **Lady**, **Gaga**"),
         ("The Fame", "bathe fame"),
         ("Just Dance", "unjust dances"),
         ("Lady Gaga", "Ladygaga; Gaga Lady; Lady G. Gaga; a lady. Gaga sang"),
@@ -263,6 +274,15 @@ WRITTEN = st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from([" ", ""])
 TEXTS = st.lists(st.tuples(st.sampled_from([*PIECES, "@"]), st.sampled_from([" ", ""])).map("".join), max_size=25)
 
 
+def whole_pattern(entity: str, text: Folded) -> list[tuple[int, int]]:
+    """Where an entity's pattern matches when the whole text is looked through."""
+    whole = text.text
+    return [
+        text.span(len(whole[: match.start()].encode()), len(whole[: match.end()].encode()))
+        for match in words.entity(entity, True)._pattern.finditer(whole)
+    ]
+
+
 @settings(max_examples=300)
 @given(WRITTEN.map("".join), TEXTS.map("".join), st.integers(0, 3))
 def test_searching_around_a_rare_word_finds_what_the_whole_pattern_finds(entity: str, text: str, patience: int) -> None:
@@ -270,12 +290,66 @@ def test_searching_around_a_rare_word_finds_what_the_whole_pattern_finds(entity:
     known = words.entity(entity.strip(), True)
     if known.is_empty:
         return
-    whole = folded.text
-    expected = [
-        folded.span(len(whole[: match.start()].encode()), len(whole[: match.end()].encode()))
-        for match in known._pattern.finditer(whole)
-    ]
-    assert list(known.find_all(folded, patience=patience)) == expected
+    assert list(known.find_all(folded, patience=patience)) == whole_pattern(entity.strip(), folded)
+
+
+TABLE = [
+    "8",
+    "11",
+    "115",
+    "1,115",
+    "2011",
+    "0.11",
+    "11.5",
+    "92.2",
+    "92.20",
+    "m",
+    "mm",
+    "metres",
+    "km²",
+    "EC",
+    "EC 11",
+    "EC 115",
+]
+TABLE += [
+    "5",
+    "5 million",
+    "5bn",
+    "5,000,000",
+    "%",
+    "the",
+    "Apollo 1172",
+    "U.S.",
+    "NASA",
+    "北京",
+    "東11京",
+    "２東",
+    "é",
+    "서울에서",
+]
+ROWS = [
+    "11",
+    "5",
+    "EC 11",
+    "92.2 m",
+    "5 million",
+    "11 km²",
+    "NASA",
+    "U.S.",
+    "東11京",
+    "2東",
+    "Apollo 11",
+    "北京",
+    "서울",
+    "11%",
+]
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(ROWS), st.sampled_from([" ", "  ", "", "|", "\n"]), st.randoms(use_true_random=False))
+def test_a_long_table_is_searched_as_by_the_whole_pattern(entity: str, between: str, rng: Any) -> None:
+    text = fold(between.join(rng.choices(TABLE, k=150)))
+    assert list(words.entity(entity, True).find_all(text)) == whole_pattern(entity, text)
 
 
 @pytest.mark.parametrize("filler", ["x", "é", "国", " "])
@@ -421,6 +495,15 @@ def test_chunks_are_scored_by_f_beta_with_the_places_they_are_named_at() -> None
     assert scores[0].hits == (Hit("1", ((15, 24),)), Hit("2", ()), Hit("3", ()))
     (paid,) = backend.rewards(scores)
     assert paid == pytest.approx(1 + 0.1 * scores[0].rubric + 0.9 * scores[0].rubric)
+
+
+def test_chunks_may_have_any_number() -> None:
+    huge = "1" * 5000
+    block = f"<useful_chunks><CHUNK_0{huge}><CHUNK_9></useful_chunks>"
+    raw = f"t\n</think>\n\n{block}{'<useful_chunks>' * 20_000} C<|im_end|>"
+    (score,) = reward("longrlvr", judge=exact(compare="contains")).score([request(raw, rubrics=(huge, "09"))])
+    assert score.rubric == 1.0
+    assert score.hits == (Hit(huge, ((15, 5024),)), Hit("09", ((5024, 5033),)))
 
 
 def test_a_gold_chunk_that_is_no_number_is_a_data_error() -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from launching import make_bundle, stand_in, until
 
-from ltrl import local, logs, runs, state
+from ltrl import compare, local, logs, runs, state
 from ltrl import submit as launcher
 from ltrl.errors import Code, LtrlError
+from ltrl.metrics.reader import STEP_TIME
 from ltrl.state import Attempt, Index, Run, State
 
 
@@ -64,6 +65,18 @@ def test_a_long_history_is_read_from_its_end(tmp_path):
     assert (run.path / "logs/exp_001/metrics.jsonl").stat().st_size > runs.TAIL_BYTES
     row = runs.row_of(run)
     assert (row.step, round(row.reward, 6)) == (8000, 799.55)
+
+
+def test_figures_that_are_no_numbers_are_left_out(tmp_path):
+    run = make_run(tmp_path / "r", final=State.RUNNING)
+    write_metrics(run.path, 1, range(1, 4))
+    path = run.path / "logs/exp_001/metrics.jsonl"
+    bad = ('"x"', "[1]", "true", "null", "NaN", "1e400", "1" + "0" * 400)
+    lines = [f'{{"step": {4 + i}, "train/reward": {v}, "{STEP_TIME}": {v}}}\n' for i, v in enumerate(bad)]
+    lines += [f'{{"step": {step}, "train/reward": 9}}\n' for step in ("true", "-1", "1e2", "9" * 30)]
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1] + lines))
+    row = runs.row_of(run)
+    assert (row.step, row.reward, row.eta_seconds) == (10, pytest.approx(0.2), 180.0)
 
 
 def test_a_run_is_found_by_its_name_its_beginning_or_its_path(tmp_path):
@@ -117,6 +130,25 @@ def test_a_damaged_run_hides_no_other(tmp_path):
     code, message = refusal(lambda: runs.find_run(None, project=tmp_path))
     assert code is Code.UNKNOWN_RUN
     assert "b/run.json" in message
+
+
+def test_runs_go_with_their_project(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    run = make_run(old / "runs" / "r")
+    data = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**data, "project": str(old)}))
+    assert [row.id for row in runs.list_runs(old, everywhere=False)] == ["r"]
+    old.rename(new)
+    assert [row.path for row in runs.list_runs(new, everywhere=False)] == [str(new / "runs" / "r")]
+
+
+def test_a_bundle_without_a_spec_cannot_be_compared(tmp_path):
+    run = make_run(tmp_path / "r")
+    (run.path / "bundle").mkdir()
+    for text in ("[1]", '{"spec": 3}', "{"):
+        (run.path / "bundle" / "resolved.json").write_text(text)
+        code, message = refusal(lambda: compare.compare([runs.row_of(run)]))
+        assert (code, message.startswith("the bundle of `r` cannot be read: ")) == (Code.NOT_A_BUNDLE, True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

@@ -132,7 +132,7 @@ def test_a_group_is_scored_whole(exact: RewardServerProcess) -> None:
         ("/v1/score", b'{"groups": "\\ud800"}', ["body"]),
         ("/evaluate", b'{"label": null, "response": "x"}', ["body", "label"]),
         ("/evaluate", b'{"label": "x", "history": [], "extra_reward_info": {}}', ["body", "history"]),
-        ("/evaluate", b'{"label": "x", "history": [{"role": "assistant", "content": null}]}', ["body", "history", 0]),
+        ("/evaluate", b'{"label": "x", "history": [{"content": "y"}]}', ["body", "history", 0, "role"]),
         (
             "/evaluate",
             b'{"label": "x", "response": "y", "extra_reward_info": {"rubric_reward_ratio": NaN}}',
@@ -160,6 +160,46 @@ def test_a_mistake_in_an_item_is_not_told_as_a_list_without_items(exact: RewardS
     history = [{"role": "assistant", "content": None}]
     found = httpx.post(f"{exact.url}/evaluate", json={"label": "x", "history": history, "extra_reward_info": INFO})
     assert [detail["loc"] for detail in found.json()["detail"]] == [["body", "history", 0, "content"]]
+
+
+PARTS = [{"type": "text", "text": "documents"}]
+ANSWER = {"role": "assistant", "content": "Mali answer Poro"}
+READ_IN_PART = {
+    "a user's parts": ([{"role": "user", "content": PARTS}, ANSWER], {}, 0.85),
+    "a tool's nothing": ([{"role": "tool", "content": None}, ANSWER], {}, 0.85),
+    "reasoning without its flag": ([ANSWER | {"reasoning_content": None}], {}, 0.85),
+    "an earlier turn without its flag": ([ANSWER | {"content": None}, ANSWER], {"rubric_use_content": False}, 0.7),
+    "an earlier turn at eta 0": ([ANSWER | {"content": 5}, ANSWER], {"rubric_reward_ratio": 0}, 1.0),
+    "no answer": ([ANSWER | {"content": None}, {"role": "user", "content": PARTS}], {}, 0.0),
+    "an answer at eta 1": (
+        [{"role": "assistant", "content": None, "reasoning_content": "Mali"}],
+        {"rubric_reward_ratio": 1, "rubric_use_content": False, "rubric_use_reasoning_content": True},
+        0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", READ_IN_PART)
+def test_what_is_not_read_of_a_conversation_may_be_anything(what: str, exact: RewardServerProcess) -> None:
+    history, changes, reward = READ_IN_PART[what]
+    found = evaluate(exact.url, history=history, response=None, extra_reward_info=INFO | changes)
+    assert (found.status_code, found.json().get("reward")) == (200, pytest.approx(reward))
+
+
+@pytest.mark.parametrize(
+    ("turns", "changes", "places"),
+    [
+        ([ANSWER | {"content": PARTS}, ANSWER], {}, [[0, "content"]]),
+        ([ANSWER | {"reasoning_content": None}], {"rubric_use_reasoning_content": True}, [[0, "reasoning_content"]]),
+        ([ANSWER, ANSWER | {"content": None}], {"rubric_use_content": False}, [[1, "content"]]),
+    ],
+)
+def test_what_is_read_of_a_conversation_is_text(
+    turns: list[Any], changes: dict[str, Any], places: list[Any], exact: RewardServerProcess
+) -> None:
+    found = evaluate(exact.url, history=turns, extra_reward_info=INFO | changes)
+    assert found.status_code == 422
+    assert [detail["loc"] for detail in found.json()["detail"]] == [["body", "history", *place] for place in places]
 
 
 @pytest.fixture(scope="module")

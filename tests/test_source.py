@@ -118,6 +118,15 @@ def test_a_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     assert found.hint == f"did you mean `{tmp_path}/quickstart.yaml`?"
 
 
+def test_a_directory_is_answered_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    with pytest.raises(LtrlError) as caught:
+        load(tmp_path / "specs")
+    [found] = caught.value.diagnostics
+    assert found.message == f"cannot read `{tmp_path}/specs`: is a directory"
+    assert found.hint == f"name the files in it: `{tmp_path}/specs/*.yaml`"
+
+
 def test_bytes_that_are_not_utf_8_are_pointed_at(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"a: 1\nb: caf\xe9\n")
     with pytest.raises(LtrlError) as caught:

@@ -73,6 +73,29 @@ def test_a_torn_event_costs_itself_only(tmp_path):
     assert isinstance(found[0], Event)
 
 
+def test_events_that_cannot_be_read_are_none(tmp_path):
+    (tmp_path / "events.jsonl").mkdir()
+    assert state.events(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "message"),
+    [
+        ("run.json", "steps", "x", "`steps` cannot be 'x'"),
+        ("attempts/1/attempt.json", "gpus", None, "`gpus` cannot be None"),
+        ("attempts/1/attempt.json", "started", "soon", "Invalid isoformat string: 'soon'"),
+        ("attempts/1/attempt.json", "ended", "2026-01-01", "`ended` has no time zone"),
+    ],
+)
+def test_a_record_with_a_value_that_cannot_be_is_damaged(tmp_path, file, name, value, message):
+    run = state.add_attempt(make_run(tmp_path / "r"), ATTEMPT)
+    path = run.path / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(LtrlError) as caught:
+        state.read_run(run.path)
+    assert (code_of(caught), str(caught.value)) == (Code.UNKNOWN_RUN, f"`{path}` is damaged: {message}")
+
+
 def test_what_is_no_run_is_called_so(tmp_path):
     for make in (lambda p: p.mkdir(), lambda p: (p.mkdir(), (p / "run.json").write_text('{"format": 1}'))):
         make(tmp_path / "x")
@@ -169,6 +192,11 @@ def test_the_checkpoint_that_counts_is_the_newest_complete_one(tmp_path):
         "step_10": '{"total_steps": 10}',
         "step_11": "",
         "tmp_step_12": "{}",
+        "step_13": "null",
+        "step_14": "[1]",
+        "step_15": '"a"',
+        "step_16": '{"total_steps": 1e400}',
+        "step_17": '{"total_steps": true}',
     }.items():
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
         if info:

@@ -188,6 +188,27 @@ def test_a_real_run_that_failed_names_the_line_of_the_spec_to_change(tmp_path):
     assert found.change[2].place == "default"
 
 
+def test_a_driver_that_was_killed_is_told_by_the_words_of_the_scripts(tmp_path):
+    run = failed(tmp_path, "bash", "-c", "kill -KILL $$")
+    found = evidence.explain(run)
+    assert [c.signature and c.signature.id for c in found.causes] == ["killed"]
+    assert "(SIGKILL)" in dict(found.causes[0].excerpt)[found.causes[0].line]
+
+
+def test_what_the_scripts_call_the_cause_counts_when_nothing_else_is_found():
+    said = log("attempts/1/cause", "the driver was lost", "for good")
+    (found,) = why.causes([log("stdout.log", "step 1")], state="FAILED", ended=NOON, said=said)
+    assert (found.signature, found.title, found.log, found.line) == (None, "the driver was lost", said.name, 1)
+    assert ids(log("stdout.log", "CUDA out of memory"), said=said) == ["cuda-oom-training"]
+    assert ids(said=log("attempts/1/cause", "the driver was killed (SIGKILL)")) == ["killed"]
+
+
+def test_a_stage_that_slurm_gave_up_because_another_failed_was_cancelled_by_nobody():
+    waited = "job 6_1 did not succeed, which it waited for"
+    assert ids(scheduler="CANCELLED", reason=waited) == ["dependency-failed"]
+    assert ids(scheduler="CANCELLED", reason="cancelled") == ["cancelled"]
+
+
 def test_bytes_that_are_no_text_and_a_lost_bundle_do_not_hide_the_cause(tmp_path):
     run = failed(tmp_path, "bash", "-c", r"printf '\xff\xfe\x1b[31m\n'; echo 'No space left on device'; exit 1")
     (run.path / "bundle" / "spec.yaml").unlink()

@@ -75,7 +75,8 @@ def _signatures() -> list[str]:
     lines = ["| signature | what it means | change |", "|---|---|---|"]
     for signature in why.signatures():
         fields = ", ".join(f"`{field}`" for field in signature.fields)
-        kind = " (while it waits)" if signature.waits else " (follows from something else)" if signature.follows else ""
+        waits_only = signature.waits and not signature.state
+        kind = " (while it waits)" if waits_only else " (follows from something else)" if signature.follows else ""
         lines.append(f"| `{signature.id}`{kind} | {signature.title}. {signature.why} {signature.do} | {fields} |")
     return lines
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
@@ -16,6 +17,20 @@ from ltrl.scoring.fold import fold
 __all__ = ["ExactJudge"]
 
 _ARTICLES = ("the", "a", "an")
+# Before a number: a minus that joins nothing, or a comparison; no hyphen, range, arrow or bracket.
+_SIGN = re.compile(
+    r"(?<![^\s(\[*_`'\"$€£¥=:,;])(?<![\d%] )-(?=[^\w\s-]?\d)"
+    r"|(?<![-=<>])(?:[<>]=?|[≤≥])(?![^<>\s]*>)(?=\s?[^\w\s]{0,2}\d)"
+)
+_SIGNS = {
+    "-": " minus ",
+    "<": " less than ",
+    ">": " more than ",
+    "<=": " at most ",
+    "≤": " at most ",
+    ">=": " at least ",
+    "≥": " at least ",
+}
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
@@ -30,7 +45,8 @@ def _is_pattern(pattern: str) -> str:
 
 
 class ExactJudge:
-    """Right is what says the same as the label: case, accents, punctuation and a leading article do not matter."""
+    """Right is what says the same as the label: case, accents, punctuation and a leading article do not matter,
+    signs and currencies of numbers do."""
 
     api: ClassVar[int] = 1
 
@@ -81,20 +97,27 @@ class ExactJudge:
         return match[1].strip() if match and match[1] is not None else None
 
     def _is_same(self, answer: str, label: str) -> bool:
-        if _plain(answer) == _plain(label):
-            return True
         found, expected = _number(answer), _number(label)
         if found is None or expected is None:
+            return _plain(answer) == _plain(label) and _currencies_agree(answer, label)
+        try:
+            return found == expected or abs(found - expected) <= abs(expected) * Decimal(self._options.tolerance)
+        except Overflow:
             return False
-        return abs(found - expected) <= abs(expected) * Decimal(self._options.tolerance)
 
 
 def _plain(text: str) -> tuple[str, ...]:
     """What is compared: the words without a leading article; a text without words is compared as it stands."""
-    words = tokens(text)
+    words = tokens(_SIGN.sub(lambda match: _SIGNS[match[0]], fold(text).text))
     if len(words) > 1 and words[0] in _ARTICLES:
         words = words[1:]
     return words or (fold(text).text.strip(),)
+
+
+def _currencies_agree(one: str, other: str) -> bool:
+    """Whether two texts have the same currency signs, or one of them has none."""
+    signs, others = ({c for c in fold(text).text if unicodedata.category(c) == "Sc"} for text in (one, other))
+    return signs == others or not (signs and others)
 
 
 def _number(text: str) -> Decimal | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -26,6 +27,7 @@ from ltrl.scoring import (
 __all__ = ["LongRLVRReward", "chunk_f_beta", "named_chunks"]
 
 _BLOCK = re.compile(r"<useful_chunks>(.*?)</useful_chunks>", re.IGNORECASE | re.DOTALL)
+_BLOCK_END = re.compile("</useful_chunks>", re.IGNORECASE)
 _CHUNK = re.compile(r"<CHUNK[_ ]?(\d+)>", re.IGNORECASE)
 
 
@@ -76,15 +78,17 @@ def _rewards(group: Sequence[Score], options: LongRLVRReward.Options) -> list[fl
     return group_rewards(group, eta=options.eta, normalisation=options.normalisation, formula="longrlvr")
 
 
-def named_chunks(text: str) -> dict[int, tuple[tuple[int, int], ...]]:
+def named_chunks(text: str) -> dict[Decimal, tuple[tuple[int, int], ...]]:
     """The chunks named in the last `<useful_chunks>` block of a text, each with the places where."""
+    # Only as far as blocks end: each that does not is looked through to the end of the text.
+    end = max((match.end() for match in _BLOCK_END.finditer(text)), default=0)
     block = None
-    for block in _BLOCK.finditer(text):  # noqa: B007
+    for block in _BLOCK.finditer(text, 0, end):  # noqa: B007
         pass
-    places: dict[int, tuple[tuple[int, int], ...]] = {}
+    places: dict[Decimal, tuple[tuple[int, int], ...]] = {}
     if block is not None:
         for match in _CHUNK.finditer(text, block.start(1), block.end(1)):
-            chunk = int(match[1])
+            chunk = Decimal(match[1])  # `int` refuses more than 4300 digits
             places[chunk] = (*places.get(chunk, ()), match.span())
     return places
 
@@ -98,8 +102,8 @@ def chunk_f_beta(named: Collection[object], gold: Collection[object], *, beta: f
     return (1 + beta**2) * precision * share / (beta**2 * precision + share)
 
 
-def _chunk_id(chunk: str, sample: str) -> int:
+def _chunk_id(chunk: str, sample: str) -> Decimal:
     if not (chunk.isascii() and chunk.isdecimal()):
         hint = "for `longrlvr` the rubrics are numbers of chunks, `3` for `<CHUNK_3>`"
         raise fail(Code.BAD_DATA, f"the rubric `{chunk}` of sample `{sample}` is not the number of a chunk", hint=hint)
-    return int(chunk)
+    return Decimal(chunk)

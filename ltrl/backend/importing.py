@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fidelity", "ImportRow", "Imported", "Importing", "Imports"]
 
-Fidelity = Literal["exact", "closest", "not expressible"]
+Fidelity = Literal["exact", "closest", "not expressible", "not compared"]
+"""How near a spec comes to a setting; not compared where the spec itself has a mistake."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ The layout is NeMo-RL's (`CheckpointManager` in nemo_rl/utils/checkpoint.py, v0.
 from ltrl.checkpoints.aside import SET_ASIDE, put_unusable_aside, set_aside
 from ltrl.checkpoints.entries import Condition, Entry, look, newest_usable, scan
 from ltrl.checkpoints.files import SUMS, problems, sizes, write_sums
-from ltrl.checkpoints.retention import Rules, delete_superfluous, kept
+from ltrl.checkpoints.retention import Rules, delete_superfluous, kept, lower_is_better
 from ltrl.checkpoints.rollbacks import RECORD, Rollback, rollbacks
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "delete_superfluous",
     "kept",
     "look",
+    "lower_is_better",
     "newest_usable",
     "problems",
     "put_unusable_aside",

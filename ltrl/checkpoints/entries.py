@@ -126,7 +126,9 @@ def _look(directory: Path, fingerprint: str | None, *, deep: bool) -> Entry | No
             raise ValueError("no JSON object")
     except FileNotFoundError:
         wrong.append(f"`{INFO}` is missing")
-    except ValueError as error:
+    except IsADirectoryError:
+        wrong.append(f"`{INFO}` is a directory")
+    except (ValueError, RecursionError) as error:
         info = {}
         wrong.append(f"`{INFO}` is damaged: {error}")
     condition = Condition.COMPLETE

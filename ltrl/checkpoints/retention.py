@@ -10,7 +10,9 @@ from pathlib import Path
 
 from ltrl.checkpoints.entries import Entry, scan
 
-__all__ = ["Rules", "delete_superfluous", "kept"]
+__all__ = ["Rules", "delete_superfluous", "kept", "lower_is_better"]
+
+_LOWER = ("loss", "error", "kl", "grad_norm", "truncation_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,15 @@ class Rules:
         """What a spec's `checkpoint` says that the engine keeps."""
         keep, last, every = (_count(checkpoint, name) for name in ("keep", "keep_last", "keep_every"))
         if metric := checkpoint.get("metric"):
-            return cls(last=last, best=keep, metric=str(metric).removeprefix("val:"), every=every)
+            name = str(metric)
+            return cls(last, keep, name.removeprefix("val:"), lower_is_better=lower_is_better(name), every=every)
         return cls(last=max(keep, last), every=every)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether the lowest figure is the best: of losses, errors, divergences, gradient norms and shares of the cut."""
+    name = metric.rpartition(":")[2].rpartition("/")[2]
+    return any(f"_{word}_" in f"_{name}_" for word in _LOWER)
 
 
 def delete_superfluous(checkpoints: Path, rules: Rules) -> tuple[Entry, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -38,7 +40,7 @@ COMMANDS = {
     "prune": "checkpoints",
     "export": "export",
     "compare": "sweeps",
-    "why": "runs",
+    "why": "why",
     "reindex": "runs",
     "mock": "mock",
     "report": "tools",
@@ -89,6 +91,14 @@ class _Group(typer.core.TyperGroup):
         super().__init__(**settings)
         self.commands = cast(Any, _Commands())
 
+    def invoke(self, ctx: Any) -> Any:
+        """As its base does; a wrong value is told without pydantic's words before it."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
 
 app = typer.Typer(
     name="ltrl",
@@ -113,10 +123,15 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Runs the command line; exit status 0 done, 1 the user's input, 2 usage, 3 the job failed, 70 a bug in ltrl."""
-    from ltrl.errors import LtrlError
+    from ltrl.errors import Code, LtrlError, fail
 
     try:
-        app()
+        try:
+            app()
+        except SystemExit:
+            if sys.stdout:
+                sys.stdout.flush()
+            raise
     except LtrlError as error:
         from ltrl.cli import show
 
@@ -125,7 +140,14 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away, `| head` for example
         sys.stderr.close()
         sys.exit(141)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            from ltrl.cli import show
+
+            what = f"`{error.filename}`" if error.filename else "the output"
+            full = fail(Code.UNWRITABLE, f"cannot write {what}: {os.strerror(error.errno).lower()}")
+            show.diagnostics(full.diagnostics)
+            os._exit(1)  # Python would try to write the output once more
         import traceback
 
         traceback.print_exc()

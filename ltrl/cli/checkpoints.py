@@ -122,7 +122,7 @@ def prune(
     from ltrl.cli.show import checkpoints as view
     from ltrl.inventory import entries
 
-    rules = kinds.Rules(last, best, metric.removeprefix("val:"), lower, every)
+    rules = kinds.Rules(last, best, metric.removeprefix("val:"), lower or kinds.lower_is_better(metric), every)
     if not rules.are_set:
         raise typer.BadParameter("say what to keep: `--last K`, `--best K`, `--every N`, or several")
     if aside and delete:

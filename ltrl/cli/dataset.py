@@ -94,13 +94,14 @@ def import_(
         for number, line in enumerate(lines, 1):
             try:
                 found, shown = trajectory(json.loads(line), actions=known, default_id=f"{log.stem}-{number}")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 said = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
                 hint = "`--tool NAME=search` says what it does" if "tool `" in said else None
                 broken.append(Diagnostic(Code.BAD_DATA, f"{log}:{number}: {said}", hint=hint))
                 continue
             made.append(json.dumps(found.to_json(), ensure_ascii=False) + "\n")
-            seen |= shown
+            for id, page in shown.items():  # of one that some saw and one opened, the whole text
+                seen[id] = max(seen.get(id, page), page, key=lambda known: len(known[1]))
     raise_if_any(broken)
     write(out, "".join(made))
     if documents:

@@ -24,12 +24,13 @@ def export(
     step: Annotated[
         int | None, typer.Option("--step", min=0, metavar="N", help="Step of the checkpoint; by default the newest.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a directory that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a Hugging Face model of a checkpoint, with a model card; where that needs the cluster, by a job there."""
     from ltrl import export as exporting
+    from ltrl import exported
     from ltrl.cli import show
     from ltrl.cli.which import checkpoint
     from ltrl.errors import Code, fail
@@ -37,7 +38,8 @@ def export(
 
     chosen = checkpoint(name if step is None else f"{name}@{step}", project=root(Path.cwd()))
     out = directory.absolute()
-    if not force and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    exported.check_place(directory, run=chosen.run.path, project=Path(chosen.run.project))
+    if not force and out.exists() and any(out.iterdir()):
         raise fail(Code.FILE_EXISTS, f"`{directory}` is there already", hint="another directory, or `--force`")
     told = {"run": chosen.run.id, "step": chosen.step, "directory": str(out)}
     if exporting.is_made_here(chosen):

@@ -38,8 +38,8 @@ def import_(
     from ltrl.importing import import_file
     from ltrl.writing import refuse_existing, write
 
-    folder = out.parent if out else Path()
-    draft = import_file(file, name=name, project=project.root(folder), folder=folder, sets=set_ or ())
+    root = project.root(out.parent if out else Path())
+    draft = import_file(file, name=name, project=root, out=out, sets=set_ or ())
     if out:
         cluster = out.parent / "clusters" / f"{draft.name}.yaml"
         refuse_existing([out, cluster], force=force)

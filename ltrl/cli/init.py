@@ -67,6 +67,7 @@ def init(
         machine=machine,
         data=data or (DATA if gpus else "entity-chain"),
         project=project.root(target.parent if target.parent.is_dir() else target.parent.parent),
+        out=target,
     )
     for file, kind, text in ((target, "experiment", made.spec), (cluster, "cluster", made.cluster)):
         place = file.parent / f"{kind}.schema.json"

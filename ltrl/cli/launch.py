@@ -165,10 +165,11 @@ def launch(
         for one in every:
             show_request(one, bundle)
         return
+    anew = "--fresh" if run is None else f"ltrl {'eval' if run.is_evaluation else 'submit'} SPEC --fresh"
     run = launcher.submit(bundle, project=project, fresh=fresh, fork=fork, run=run)
     row = runs.status(run)
     if run.is_complete:
-        show.note(f"`{run.id}` is complete: nothing to do; `--fresh` starts it anew in a directory of its own")
+        show.note(f"`{run.id}` is complete: nothing to do; `{anew}` starts it anew in a directory of its own")
     if run.is_evaluation and not watch:
         show.note(f"`ltrl eval show {run.id}` shows its results{'' if run.is_complete else ' when it is complete'}")
     if not watch:

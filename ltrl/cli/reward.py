@@ -37,7 +37,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score saved rollouts as training would; the same command again goes on where it was stopped."""
-    from itertools import chain, islice
+    from itertools import chain
 
     from ltrl.cli.show import reward as show
     from ltrl.compile import as_in_a_job
@@ -45,24 +45,27 @@ def score(
     from ltrl.rescore import Scores, Summary, in_order
     from ltrl.rollouts import groups, size
 
+    total = sum(map(size, files))
     if out is None:
         if len(files) > 1:
             raise typer.BadParameter("several files need `-o FILE`", param_hint="--out")
         out = files[0].with_suffix(".scores.jsonl")
+    if any(_is_same(out, file) for file in files):
+        raise typer.BadParameter(f"`{out}` holds the rollouts to score", param_hint="--out")
     rule, samples = _rule(spec, set_ or [])
-    total = sum(map(size, files))
-    if replace:
-        out.unlink(missing_ok=True)
-    scores, summary = Scores(out, rule, files), Summary()
-    for done in scores.resume():
-        summary.add(done)
-    with as_in_a_job(root(spec.parent)), show.progress("scoring", total) as advance:
+    summary = Summary()
+    with (
+        Scores(out, rule, files, replace=replace) as scores,
+        as_in_a_job(root(spec.parent)),
+        show.progress("scoring", total) as advance,
+    ):
         found = chain.from_iterable(groups(file, samples) for file in files)
-        for group in islice(found, summary.num_groups):
+        for group, scored in scores.resume(found):
+            summary.add(scored)
             summary.num_lost += group.num_lost
             advance(group)
         for group, [scored] in in_order([rule], found, jobs=jobs):
-            scores.add(scored)
+            scores.add(group, scored)
             summary.add(scored)
             summary.num_lost += group.num_lost
             advance(group)
@@ -173,6 +176,14 @@ def explain(
     if html:
         show.write(html, show.explained_page(found))
     show.explained(found, full=full, as_json=as_json)
+
+
+def _is_same(out: Path, file: Path) -> bool:
+    """Whether both are one file, also by links."""
+    try:
+        return out.samefile(file)
+    except OSError:  # there is no `out` yet, or nothing can be written there, which its opening tells
+        return False
 
 
 def _rule(spec: Path, sets: list[str]) -> tuple[Rule, Samples]:

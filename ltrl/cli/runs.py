@@ -1,4 +1,4 @@
-"""Commands about runs that are there: status, logs, cancel, why, reindex."""
+"""Commands about runs that are there: status, logs, cancel, reindex."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ltrl.runs import Status
     from ltrl.state import Run
 
-__all__ = ["Json", "cancel", "exit_with", "logs", "reindex", "status", "watch_run", "why"]
+__all__ = ["Json", "RunName", "cancel", "exit_with", "logs", "reindex", "status", "watch_run"]
 
 RunName = Annotated[
     str | None,
@@ -184,24 +184,6 @@ def cancel(
         show.note("nothing runs or waits here")
     if trouble:
         raise LtrlError(*trouble)
-
-
-def why(
-    name: RunName = None,
-    attempt: Annotated[
-        int | None, typer.Option("--attempt", metavar="N", help="Attempt; by default the newest.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show why a run ended or waits: its first cause, where that is written, and what to change in the spec."""
-    from ltrl import evidence, jobs, runs
-    from ltrl.cli import show
-    from ltrl.cli.show import why as view
-    from ltrl.project import root
-
-    (run,) = jobs.observe([runs.find_run(name, project=root(Path.cwd()))])
-    found = evidence.explain(run, attempt=attempt)
-    show.json_(view.why_json(found, run.path)) if as_json else view.why(found, run.path)
 
 
 def reindex(

@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from ltrl.array import Sweep
     from ltrl.bundle import SweepBundle
-    from ltrl.runs import Status
     from ltrl.state import Run
 
 __all__ = ["cancel_sweep", "compare", "find_sweep", "runs_named", "show_sweep", "submit_sweep", "watch_sweep"]
@@ -102,36 +101,39 @@ def submit_sweep(
 
 def show_sweep(sweep: Sweep, *, as_json: bool) -> None:
     """Shows the cells of a sweep."""
-    from ltrl.cli import show
-    from ltrl.cli.show import sweep as views
-
-    rows = _rows(sweep)
-    show.json_(views.cells_json(sweep, rows)) if as_json else views.cells(sweep, rows)
-
-
-def watch_sweep(home: Path, *, as_json: bool) -> None:
-    """Follows a sweep until nothing of it runs or waits; exit status 3 when a cell did not succeed."""
     from ltrl import array
     from ltrl.cli import show
     from ltrl.cli.show import sweep as views
-    from ltrl.state import State
+
+    found = array.statuses(sweep)
+    show.json_(views.cells_json(sweep, found)) if as_json else views.cells(sweep, found)
+
+
+def watch_sweep(home: Path, *, as_json: bool) -> None:
+    """Follows a sweep until nothing of it runs or waits; exit status 3 when a cell of its spec did not succeed in every
+    stage.
+    """
+    from ltrl import array
+    from ltrl.cli import show
+    from ltrl.cli.show import sweep as views
 
     said = ""
     try:
         while True:
             sweep = array.read(home)
-            rows = _rows(sweep)
-            if (now := views.counts(sweep, rows)) != said:
+            found = array.statuses(sweep)
+            if (now := views.counts(sweep, found)) != said:
                 show.note(f"{sweep.id}: {now}")
                 said = now
-            if not sweep.is_led and all(row.state.is_finished for row in rows.values()):
+            rows = [row for cell in found.values() for row in cell.stages.values() if row]
+            if not sweep.is_led and all(row.state.is_finished for row in rows):
                 break
             time.sleep(PAUSE_S)
     except KeyboardInterrupt:
         show.note(f"\n`{home.name}` goes on; `ltrl status {home.name}` shows it, `ltrl cancel {home.name}` ends it")
         raise typer.Exit(0) from None
     show_sweep(sweep, as_json=as_json)
-    if len(rows) < len(sweep.cells) or any(row.state is not State.COMPLETED for row in rows.values()):
+    if not all(found[cell.path.name].is_complete for cell in sweep.cells if cell.is_in_spec):
         raise typer.Exit(3)
 
 
@@ -144,10 +146,3 @@ def cancel_sweep(sweep: Sweep, *, as_json: bool) -> None:
     if not as_json:
         show.note(f"told {len(ended)} jobs to end" if ended else "nothing of it runs")
     show_sweep(array.read(sweep.path), as_json=as_json)
-
-
-def _rows(sweep: Sweep) -> dict[str, Status]:
-    from ltrl import runs
-
-    found = [cell.run for cell in sweep.cells if cell.run]
-    return {Path(row.path).name: row for row in runs.statuses(found)}

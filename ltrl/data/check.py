@@ -24,6 +24,7 @@ __all__ = ["ERRORS", "KINDS", "Finding", "Report", "check", "unknown_kind"]
 KINDS: Mapping[str, str] = {
     **{kind: text for kind, text in lint.KINDS.items() if kind in lint.ERRORS},
     "refused": "prompts longer than the context, which the spec refuses",
+    "empty": "files without a record that can be trained on",
     "nothing-fits": "files without a prompt that fits the context",
     "contaminated": "questions that an evaluation set asks too",
     "overlong": "prompts longer than the context",
@@ -42,7 +43,7 @@ KINDS: Mapping[str, str] = {
 }
 """Every kind of finding, what it counts, gravest first."""
 
-ERRORS: frozenset[str] = frozenset({*lint.ERRORS, "refused", "nothing-fits", "contaminated"})
+ERRORS: frozenset[str] = frozenset({*lint.ERRORS, "refused", "empty", "nothing-fits", "contaminated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +146,18 @@ def check(
     questions: dict[bytes, str] = {}
     for path in files:
         ids: dict[str, int] = {}
-        before = report.num_usable, report.num_trained
+        before = report.num_usable, report.num_trained, report.num_records
         for found in scan(path, looks, jobs=jobs):
             advance(path, found)
             _record(report, path, found)
             if not found.problems:
                 _repeated(report, path, found, ids, (prompts, questions))
                 seen.append(Seen.of(path, found))
-        if report.num_usable > before[0] and report.num_trained == before[1] and looks.policy != "error":
+        if report.num_usable == before[0]:
+            read = report.num_records - before[2]
+            message = f"none of its {read:,} records can be used" if read else "the file has no record"
+            report.add("empty", path, 0, message)
+        elif report.num_trained == before[1] and looks.policy != "error":
             message = f"no prompt has at most {looks.longest:,} tokens, the shortest has {min(report.lengths):,}"
             report.add("nothing-fits", path, 0, message, hint="raise `model.context.prompt`")
     first = {one.question: one for one in reversed(seen)}

@@ -88,7 +88,7 @@ class Facts:
     tiers: Mapping[str, TierFacts] = field(default_factory=dict)
     num_entities: int = 0
     num_hops: int | None = None
-    """Pages on the way to the answer, where the record says it."""
+    """Links on the way to the answer, where the record says it."""
     strategy: str = ""
     """How its documents were chosen, where the record says it."""
     prompt_digest: bytes = b""
@@ -137,7 +137,7 @@ def _facts(entry: Entry, found: Sample, num_tokens: int, looks: Looks) -> Facts:
         is_shortened=is_shortened,
         tiers=_tiers(found, naming=looks.overlap),
         num_entities=len(found.rubrics),
-        num_hops=len(found.provenance.path) if found.provenance else None,
+        num_hops=max(0, len(found.provenance.path) - 1) if found.provenance else None,
         strategy=found.provenance.strategy if found.provenance else "",
         prompt_digest=prompt.digest(),
         question_digest=_digest(words),

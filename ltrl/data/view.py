@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ltrl.data.overlong import spans
@@ -25,11 +25,13 @@ class Shown:
 
     text: str
     marks: tuple[Mark, ...]
+    title_entities: tuple[int, ...] = ()
+    """Numbers of the entities that the title of a document names."""
 
     @property
     def entities(self) -> tuple[int, ...]:
         """Numbers of the entities that it names."""
-        return tuple(sorted({number for _, _, number in self.marks}))
+        return tuple(sorted({*self.title_entities, *(number for _, _, number in self.marks)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def view(path: Path, id_: str) -> View:
         entry.number,
         found,
         shown(found.question),
-        tuple((passage, shown(passage.text)) for passage in found.passages),
+        tuple((p, replace(shown(p.text), title_entities=shown(p.title).entities)) for p in found.passages),
         tuple((role, shown(_frame(content, found.passages))) for role, content in found.messages),
     )
 

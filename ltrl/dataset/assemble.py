@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from ltrl.dataset.kinds import DistractorsBackend, Pool, Rejected
 from ltrl.dataset.lengths import Lengths
 from ltrl.dataset.markup import MARKUPS, Markup, body, prompt
 from ltrl.dataset.model import Dataset
-from ltrl.dataset.page import Page, sketch
+from ltrl.dataset.page import Page, sentences, sketch
 from ltrl.dataset.question import Question
 from ltrl.samples import Passage, Provenance, Sample, Tier
 from ltrl.scoring import matcher
@@ -40,7 +41,7 @@ class Assembled:
     named: Mapping[str, int]
     """Documents by tier that name an entity of the rubric."""
     dropped: Mapping[str, int]
-    """Documents that were left out, by reason."""
+    """Documents that were left out, by reason; too long are those passed over for shorter ones behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Assembler:
                 last = max((i for i, d in enumerate(chosen) if d.tier != "gold"), default=None)
                 if last is None:
                     raise Rejected("the gold documents are longer than a prompt")
+                dropped[f"too long, {chosen[last].tier}"] += 1
                 del chosen[last]
                 text = self._prompt(chosen, instruction, markup, question.text)
                 whole = self._lengths.whole(text)
@@ -129,11 +131,11 @@ class Assembler:
         likeness = _Likeness(gold, self._dataset.assembly.near_duplicates)
         dropped: Counter[str] = Counter()
         seen = {page.id for page in gold}
-        misses = 0
+        misses: list[Tier] = []
         for page, tier, num_tokens in self._candidates(self._distractors.order(pool), seen, outside):
             if bare + num_tokens + lengths.frames(markup, len(chosen) + 1) > limit:
-                misses += 1
-                if misses == MISSES:
+                misses.append(tier)
+                if len(misses) == MISSES:
                     break
                 continue
             reason = likeness.problem(page, drop_leaks=self._dataset.assembly.gold_leaks == "drop")
@@ -143,7 +145,8 @@ class Assembler:
             likeness.add(page)
             chosen.append(_Document(page, tier, num_tokens))
             bare += num_tokens
-            misses = 0
+            dropped.update(f"too long, {missed}" for missed in misses)
+            misses.clear()
         return chosen, dropped
 
     def _candidates(
@@ -180,32 +183,47 @@ class _Likeness:
         self._threshold = threshold
         self._holders: dict[int, list[int]] = {}
         self._sizes: list[int] = []
+        self._texts: set[bytes] = set()
         self._gold_names = {page.title.casefold() for page in gold}
+        self._gold_sentences = {sentence for page in gold for sentence in sentences(page.text)}
         for page in gold:
             self.add(page)
-        self._gold = set(self._holders)
+        self._gold_texts = frozenset(self._texts)
 
     def problem(self, page: Page, *, drop_leaks: bool) -> str | None:
         """Why a document is left out; None when it is not."""
-        sentences = _sentences(page)
-        if drop_leaks and (page.title.casefold() in self._gold_names or not self._gold.isdisjoint(sentences)):
+        text = _digest(page)
+        if drop_leaks and (
+            page.title.casefold() in self._gold_names
+            or text in self._gold_texts
+            or not self._gold_sentences.isdisjoint(sentences(page.text))
+        ):
             return "gold leak"
-        shared = Counter(holder for sentence in sentences for holder in self._holders.get(sentence, ()))
+        if text in self._texts and self._threshold < 1:  # a sketch of short lines is empty
+            return "near-duplicate"
+        found = _sketch(page)
+        shared = Counter(holder for sentence in found for holder in self._holders.get(sentence, ()))
         for holder, count in shared.items():
-            if count > self._threshold * min(len(sentences), self._sizes[holder]):
+            if count > self._threshold * min(len(found), self._sizes[holder]):
                 return "near-duplicate"
         return None
 
     def add(self, page: Page) -> None:
         """From now on it is there."""
-        sentences = _sentences(page)
-        for sentence in sentences:
+        found = _sketch(page)
+        for sentence in found:
             self._holders.setdefault(sentence, []).append(len(self._sizes))
-        self._sizes.append(len(sentences))
+        self._sizes.append(len(found))
+        self._texts.add(_digest(page))
 
 
-def _sentences(page: Page) -> Sequence[int]:
+def _sketch(page: Page) -> Sequence[int]:
     return page.sentences if page.sentences is not None else sketch(page.text)
+
+
+def _digest(page: Page) -> bytes:
+    """Of a page's text, case and white space aside."""
+    return hashlib.blake2b(" ".join(page.text.lower().split()).encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def _naming(passages: Sequence[Passage], question: Question) -> Counter[str]:

@@ -92,6 +92,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "|---|---|",
         *(f"| {name} | {'-' if share is None else share} |" for name, share in _shares(figures)),
         "",
+        f"Documents left out of prompts: {_counts(figures['documents_left_out']) or 'none'}.",
+        "",
         "| stage | tried | good | lost, by reason |",
         "|---|---|---|---|",
         *(f"| {name} | {_tally(stage)} |" for name, stage in card["stages"].items()),
@@ -106,10 +108,14 @@ def card_markdown(card: Mapping[str, Any]) -> str:
 def _tally(stage: Mapping[str, Any]) -> str:
     if stage.get("model", "") is None:
         return "nobody was asked (`question.closed_book`) | - | -"
-    lost = "; ".join(f"{reason}: {count}" for reason, count in stage["lost"].items())
+    lost = _counts(stage["lost"])
     more = {key: stage[key] for key in ("walks", "mad_walks", "mad_steps", "dead_ends") if key in stage}
     told = f" ({', '.join(f'{count} {key}'.replace('_', ' ') for key, count in more.items())})" if more else ""
     return f"{stage['tried']} | {stage['good']}{told} | {lost or '-'}"
+
+
+def _counts(by_reason: Mapping[str, int]) -> str:
+    return "; ".join(f"{reason}: {count}" for reason, count in by_reason.items())
 
 
 def _shares(figures: Mapping[str, Any]) -> Iterable[tuple[str, float | None]]:

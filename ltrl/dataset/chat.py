@@ -145,7 +145,7 @@ class Chat:
             raise fail(Code.SERVER_DOWN, f"`{self._url}` refuses: HTTP {response.status_code}: {said}")
         try:
             message = json.loads(content)["choices"][0]["message"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise _Transient(f"a reply that is no chat completion: {said}") from error
         if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
             raise _Transient(f"a reply whose message has no text: {said}")

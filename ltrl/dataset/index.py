@@ -29,7 +29,7 @@ from ltrl.writing import write
 
 __all__ = ["index", "locked", "writing"]
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 8 << 20
 """Characters of text in a batch."""
 MOST_TOLD = 20

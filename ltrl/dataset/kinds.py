@@ -245,8 +245,8 @@ class Tools(Protocol):
         """The document with that id; None when there is none, which is no step."""
         ...
 
-    def cite(self, documents: Sequence[str]) -> None:
-        """Names documents as evidence."""
+    def cite(self, documents: Sequence[str]) -> Sequence[str]:
+        """Names documents as evidence, each by its id, title or other name. Gives back those that there are not."""
         ...
 
     def answer(self, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Literal
 
 from ltrl.trajectories import Answer, Cite, Open, Search, Step, Trajectory
@@ -32,7 +33,7 @@ def trajectory(
     """The trajectory in a log, and (title, text) of each document that the log shows, by id.
 
     A log is a list of messages, or an object with `messages` and perhaps `id`, `question`, `is_correct` and `model`.
-    Raises ValueError for one without messages or with a tool that is not known.
+    Raises ValueError for one without messages, with a tool that is not known, or without the reply to a call.
     """
     found = record if isinstance(record, Mapping) else {"messages": record}
     messages = found.get("messages")
@@ -42,7 +43,7 @@ def trajectory(
     if not isinstance(question, str) or not question:
         raise ValueError("the log has no question: neither `question` nor a user's message")
     documents: dict[str, tuple[str, str]] = {}
-    steps = [step for message in messages for step in _steps(message, messages, actions, documents)]
+    steps = [step for place in range(len(messages)) for step in _steps(messages[place:], actions, documents)]
     last = next((_text(m) for m in reversed(messages) if m.get("role") == "assistant" and not m.get("tool_calls")), "")
     if not any(isinstance(step, Answer) for step in steps) and last:
         steps.append(Answer(last.strip()))
@@ -61,12 +62,11 @@ def trajectory(
 
 
 def _steps(
-    message: Mapping[str, Any],
-    messages: Sequence[Mapping[str, Any]],
-    actions: Mapping[str, Action],
-    documents: dict[str, tuple[str, str]],
+    messages: Sequence[Mapping[str, Any]], actions: Mapping[str, Action], documents: dict[str, tuple[str, str]]
 ) -> Iterator[Step]:
-    for call in message.get("tool_calls") or ():
+    """What the first of the messages does; the replies to its calls are among the others."""
+    calls = messages[0].get("tool_calls") or ()
+    for call, told in zip(calls, _replies(calls, messages[1:]), strict=True):
         try:
             name, written = call["function"]["name"], call["function"].get("arguments") or "{}"
             given = json.loads(written) if isinstance(written, str) else written
@@ -75,7 +75,9 @@ def _steps(
         if name not in actions:
             raise ValueError(f"the tool `{name}` is not known")
         given = given if isinstance(given, Mapping) else {}
-        reply = next((_text(m) for m in messages if m.get("tool_call_id") == call.get("id") and m is not message), "")
+        if told is None and actions[name] in ("search", "open"):
+            raise ValueError(f"a call of `{name}` has no reply of the role `tool` before the assistant's next message")
+        reply = told or ""
         match actions[name]:
             case "search":
                 queries = given.get("query", given.get("q", given.get("queries", "")))
@@ -92,6 +94,26 @@ def _steps(
                     yield Cite(tuple(cited))
                 texts = (given.get(key) for key in ("text", "answer", "final_answer", "content"))
                 yield Answer(str(next((text for text in texts if text), "")).strip())
+
+
+def _replies(calls: Sequence[Any], after: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """What the tools said to each call before the assistant's next message, by id; in turn where one has no id.
+
+    Ids mean nothing beyond that message: many frameworks count calls anew in each.
+    """
+    left = [m for m in takewhile(lambda m: m.get("role") != "assistant", after) if m.get("role") == "tool"]
+    ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls]
+    found = [None if id is None else _taken(left, [id]) for id in ids]
+    return [
+        _taken(left, [m.get("tool_call_id") for m in left] if id is None else [None]) if reply is None else reply
+        for id, reply in zip(ids, found, strict=True)
+    ]
+
+
+def _taken(left: list[Mapping[str, Any]], ids: Sequence[object]) -> str | None:
+    """The text of the first message that answers one of these calls, which is left no more."""
+    place = next((i for i, message in enumerate(left) if message.get("tool_call_id") in ids), None)
+    return None if place is None else _text(left.pop(place))
 
 
 def _found(reply: str, documents: dict[str, tuple[str, str]]) -> tuple[str, ...]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import zlib
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Link", "Page", "SourcePage", "Unusable", "clean", "cut", "sketch"]
+__all__ = ["Link", "Page", "SourcePage", "Unusable", "clean", "cut", "sentences", "sketch"]
 
 _SHORTEST = 25
 """Characters of a sentence that says something: shorter ones (`See also:`, a date) stand in pages of all kinds."""
 _SKETCH = 64
-"""Sentences of a page that are compared; most pages have fewer."""
+"""Sentences of a page that a sketch has; most pages have fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,15 @@ def cut(text: str, longest: int) -> str:
     return head.rstrip()
 
 
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a text that say something, in the form in which they are compared."""
+    for paragraph in text.lower().split("\n\n"):
+        for sentence in " ".join(paragraph.split()).split(". "):
+            if len(sentence) >= _SHORTEST:
+                yield sentence.rstrip(".!?")
+
+
 def sketch(text: str) -> array[int]:
     """Hashes of a text's sentences, sorted, at most 64: two texts that share most of them are nearly the same."""
-    found = {
-        zlib.crc32(sentence.rstrip(".!?").encode("utf-8", "replace"))
-        for paragraph in text[:65536].lower().split("\n\n")
-        for sentence in " ".join(paragraph.split()).split(". ")
-        if len(sentence) >= _SHORTEST
-    }
+    found = {zlib.crc32(sentence.encode("utf-8", "replace")) for sentence in sentences(text[:65536])}
     return array("I", sorted(found)[:_SKETCH])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
-from ltrl.dataset.corpus import Corpus
+from ltrl.dataset.corpus import Corpus, normal
 from ltrl.dataset.kinds import AgentSection, Rejected, SearchBackend
 from ltrl.dataset.page import Page
 from ltrl.dataset.question import Question
@@ -49,6 +49,10 @@ class Attempt:
         self._corpus = corpus
         self._backend = backend
         self._section = section
+        self._ids: set[str] = set()
+        """Of the documents that it was shown."""
+        self._names: dict[str, str] = {}
+        """Their ids by title and by what they were asked for with."""
 
     def search(self, query: str) -> Sequence[Page]:
         """The documents that suit a query best."""
@@ -65,12 +69,16 @@ class Attempt:
         if found is not None:
             self.steps.append(Open(found.id))
             self._keep([found])
+            self._names |= {normal(name): found.id for name in (found.title, document)}
         return found
 
-    def cite(self, documents: Sequence[str]) -> None:
-        """Names evidence."""
+    def cite(self, documents: Sequence[str]) -> Sequence[str]:
+        """Names evidence by id, title or other name; gives back what no document has."""
         self._use()
-        self.steps.append(Cite(tuple(documents)))
+        ids = {document: self._id(document) for document in documents}
+        if known := [id for id in ids.values() if id is not None]:
+            self.steps.append(Cite(tuple(known)))
+        return [document for document, id in ids.items() if id is None]
 
     def answer(self, text: str) -> None:
         """Ends the attempt."""
@@ -78,10 +86,12 @@ class Attempt:
         self.steps.append(Answer(self.text))
 
     def replay(self, trajectory: Trajectory, documents: Sequence[Page]) -> None:
-        """Takes over what was done elsewhere."""
-        self.steps = [*trajectory.steps]
+        """Takes over what was done elsewhere, with the id of each document in place of another name of it."""
+        seen = dict.fromkeys((*trajectory.opened, *trajectory.retrieved))
+        numbers = self._corpus.numbers(seen)
+        self._keep([*documents, *self._corpus.pages([numbers[id] for id in seen if id in numbers])])
+        self.steps = [self._by_id(step) for step in trajectory.steps]
         self.text, self.agent = trajectory.answer, trajectory.agent
-        self._keep(documents)
 
     def to_json(self, question: Question, agent: str) -> dict[str, Any]:
         """What was done, by an agent of that name where the attempt says no other; nobody has judged it."""
@@ -95,8 +105,31 @@ class Attempt:
         if len(self.steps) >= self._section.max_steps:
             raise Rejected("the agent used up its steps")
 
+    def _by_id(self, step: Step) -> Step:
+        match step:
+            case Search():
+                return Search(step.query, tuple(self._id(document) or document for document in step.results))
+            case Open():
+                return Open(self._id(step.document) or step.document)
+            case Cite():
+                return Cite(tuple(self._id(document) or document for document in step.documents))
+            case Answer():
+                return step
+        assert_never(step)
+
+    def _id(self, document: str) -> str | None:
+        """The id of the document with that id, title or other name, of those that it was shown first."""
+        if document in self._ids:
+            return document
+        if (shown := self._names.get(normal(document))) is not None:
+            return shown
+        page = self._corpus.find(document) or self._corpus.named(document)
+        return page.id if page else None
+
     def _keep(self, pages: Sequence[Page]) -> None:
         for page in pages:
+            self._ids.add(page.id)
+            self._names.setdefault(normal(page.title), page.id)
             known = self.outside.get(page.id)
             if page.number == 0 and (known is None or len(page.text) >= len(known.text)):
                 self.outside[page.id] = page

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
             )
         return 1
     for one in summaries(samples):
+        if one.refusal:
+            sys.stderr.write(f"{one.refusal}\n")
         if one.score is not None:
             low, high = 100 * one.score.low, 100 * one.score.high
             sys.stdout.write(f"{one.name}: {100 * one.score.value:.1f} ({low:.1f} to {high:.1f})\n")

@@ -17,7 +17,7 @@ from ltrl.backend.models import graded
 from ltrl.benchmark import Answered, Outcome, Question
 from ltrl.evaluation.answers import Log
 from ltrl.evaluation.asking import Asked
-from ltrl.evaluation.results import Sample, Status
+from ltrl.evaluation.results import TOO_LONG, Sample, Status
 from ltrl.evaluation.spec import EvalSection
 from ltrl.scoring import Response, Usage, chat_format, parse_response
 
@@ -168,7 +168,7 @@ class Grader:
         )
         is_wrong = (one.section.overlong or self._section.overlong) == "wrong"
         if not planned.keys:
-            return replace(bare, status="too-long", score=0.0 if is_wrong else None, reason="longer than the context")
+            return replace(bare, status="too-long", score=0.0 if is_wrong else None, reason=TOO_LONG)
         key = planned.keys[number]
         if key in self._asked.too_long:
             reason = self._asked.too_long[key]

@@ -15,7 +15,7 @@ from ltrl.errors import Code, LtrlError, fail, unreadable
 from ltrl.evaluation.statistics import Scores
 from ltrl.scoring import Usage
 
-__all__ = ["HEAD", "SAMPLES", "Head", "Sample", "Status", "read", "read_head", "scores", "splits", "write"]
+__all__ = ["HEAD", "SAMPLES", "TOO_LONG", "Head", "Sample", "Status", "read", "read_head", "scores", "splits", "write"]
 
 HEAD, SAMPLES = "evaluation.json", "samples.jsonl"
 FORMAT = 1
@@ -24,7 +24,10 @@ _SIZE = re.compile(r"(\d+)([km]?)")
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 
 Status = Literal["graded", "too-long", "unanswered", "unjudged"]
-"""`graded` has a score; `too-long` prompts were not asked; `unanswered` and `unjudged` are missing."""
+"""`graded` has a score; `too-long` prompts were not asked, or refused; `unanswered` and `unjudged` are missing."""
+
+TOO_LONG = "longer than the context"
+"""Reason of a prompt that was not asked; of one that the server refused it is what the server said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Sample:
     def is_missing(self) -> bool:
         """Whether it lacks because something failed."""
         return self.status in ("unanswered", "unjudged")
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server found too long what fits the context."""
+        return self.status == "too-long" and self.reason != TOO_LONG
 
     @property
     def without_texts(self) -> Sample:

@@ -40,7 +40,8 @@ def evaluate(
     """Asks what is not answered yet, grades what is not graded yet, and writes the results to a directory.
 
     Returns the samples without their texts. Raises INCOMPLETE, after writing, when more of a benchmark is missing than
-    `max_missing` allows, and NO_ANSWERS when the endpoint is gone.
+    `max_missing` allows, or nothing was measured because the server's context is shorter than the spec's, and
+    NO_ANSWERS when the endpoint is gone.
     """
     sets = [Set(known, part, create(part), []) for known, part in section.benchmarks.items()]
     head = Head(
@@ -65,7 +66,7 @@ def evaluate(
                     yield sample
 
         write(out, head, graded())
-    _refuse_gaps(kept, section.max_missing)
+    _refuse_gaps(kept, section.max_missing, context=target.total)
     return kept
 
 
@@ -164,8 +165,9 @@ def _questions(one: Set) -> Iterator[Question]:
     yield from (question for question in one.backend if question.id in ids)
 
 
-def _refuse_gaps(samples: list[Sample], most: float) -> None:
-    """Raises INCOMPLETE for the benchmark with the largest share of missing answers, if that is too large."""
+def _refuse_gaps(samples: list[Sample], most: float, *, context: int) -> None:
+    """Raises INCOMPLETE for a benchmark that lacks too large a share of its answers, or of which nothing was measured
+    because the server found too long what fits the spec's `context`."""
     by_name: dict[str, list[Sample]] = {}
     for sample in samples:
         by_name.setdefault(sample.benchmark, []).append(sample)
@@ -178,3 +180,11 @@ def _refuse_gaps(samples: list[Sample], most: float) -> None:
                 f"{len(missing)} of {len(members)} answers of `{name}` are missing, `max_missing` {most:g} allows "
             )
             raise fail(Code.INCOMPLETE, f"{message}{int(most * len(members) + 1e-9)}; {reasons[0]}", hint=hint)
+        refused = [sample for sample in members if sample.is_refused]
+        if refused and not any(sample.status == "graded" for sample in members):
+            message = (
+                f"nothing of `{name}` was measured: the server refused {len(refused)} of {len(members)} prompts, which "
+                f"fit the spec's context of {context} tokens, as too long; {refused[0].reason}"
+            )
+            hint = "serve the model with that context, or lower `context` in the spec; the same command asks again"
+            raise fail(Code.INCOMPLETE, message, hint=hint)

@@ -81,11 +81,11 @@ class Difference:
 def mean(questions: Sequence[Scores]) -> Estimate | None:
     """The mean over questions, with a bootstrap interval over clusters; None without a question.
 
-    Where every question has the same score, 0 or 1, resampling has no width; the interval is Wilson's then.
+    Where every question has the same score resampling has no width; `_alike` takes its place.
     """
     if not questions:
         return None
-    return _estimate([(q.cluster, q.mean) for q in questions], shares=True)
+    return _estimate([(q.cluster, q.mean) for q in questions])
 
 
 def pass_at(k: int, questions: Sequence[Scores]) -> Estimate | None:
@@ -95,7 +95,7 @@ def pass_at(k: int, questions: Sequence[Scores]) -> Estimate | None:
     question has so many answers.
     """
     chances = [(q.cluster, _chance(k, q.values)) for q in questions if len(q.values) >= k]
-    return _estimate(chances, shares=True) if chances else None
+    return _estimate(chances) if chances else None
 
 
 def difference(first: Sequence[Scores], second: Sequence[Scores]) -> Difference | None:
@@ -103,7 +103,7 @@ def difference(first: Sequence[Scores], second: Sequence[Scores]) -> Difference 
     if not first:
         return None
     deltas = [(a.cluster, b.mean - a.mean) for a, b in zip(first, second, strict=True)]
-    estimate = _estimate(deltas, shares=False)
+    estimate = _estimate(deltas, least=-1.0)
     clusters: dict[str, float] = {}
     for cluster, delta in deltas:
         clusters[cluster] = clusters.get(cluster, 0.0) + delta
@@ -130,24 +130,28 @@ def _chance(k: int, values: Sequence[float]) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def _estimate(values: Sequence[tuple[str, float]], *, shares: bool) -> Estimate:
-    """`values` are (cluster, value of a question); `shares` lie in [0, 1]."""
+def _estimate(values: Sequence[tuple[str, float]], *, least: float = 0.0) -> Estimate:
+    """`values` are (cluster, value of a question), from `least` to 1."""
     sums: dict[str, list[float]] = {}
     for cluster, value in values:
         sums.setdefault(cluster, []).append(value)
     value = math.fsum(v for _, v in values) / len(values)
-    if len({v for _, v in values}) == 1:
-        low, high = _wilson(value, len(sums)) if shares and value in (0.0, 1.0) else (value, value)
+    means = [math.fsum(vs) / len(vs) for vs in sums.values()]
+    if max(means) - min(means) < 1e-12:
+        low, high = _alike(value, len(means), least=least)
     else:
         low, high = _resampled([(math.fsum(vs), len(vs)) for vs in sums.values()])
     return Estimate(value, low, high, len(values), len(sums))
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a share of n."""
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return (0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half)
+def _alike(value: float, n: int, *, least: float) -> tuple[float, float]:
+    """The interval of a mean when all n clusters have the same value, from `least` to 1.
+
+    None of n has another value, so at most the upper limit of Wilson's score interval (1927) for 0 of n may have one,
+    which is `least` or 1 at worst. For values of 0 or 1 this is Wilson's interval itself.
+    """
+    others = _Z**2 / (n + _Z**2)
+    return value - others * (value - least), value + others * (1 - value)
 
 
 def _resampled(clusters: Sequence[tuple[float, int]]) -> tuple[float, float]:

@@ -20,6 +20,8 @@ class Counts:
     answers: int = 0
     graded: int = 0
     too_long: int = 0
+    refused: int = 0
+    """Those too long ones that fit the context, but not the server's."""
     cut: int = 0
     """Asked without the middle of their prompts."""
     unanswered: int = 0
@@ -37,6 +39,7 @@ class Counts:
         self.answers += 1
         self.graded += sample.score is not None
         self.too_long += sample.status == "too-long"
+        self.refused += sample.is_refused
         self.cut += sample.is_cut
         self.unanswered += sample.status == "unanswered"
         self.unjudged += sample.status == "unjudged"
@@ -64,6 +67,17 @@ class Summary:
     """By k, in powers of two and the number of answers; of metrics that know right and wrong."""
     parts: Mapping[str, Mapping[str, Summary]] = field(default_factory=dict)
     """By split and part."""
+
+    @property
+    def refusal(self) -> str:
+        """A warning of prompts that the server refused; empty without any."""
+        if not self.counts.refused:
+            return ""
+        return (
+            f"warning: {self.name}: the server refused {self.counts.refused:,} of {self.counts.answers:,} prompts, "
+            "which fit the spec's context, as too long: its longest questions are not measured; serve the model with "
+            "that context"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""

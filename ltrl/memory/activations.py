@@ -14,6 +14,7 @@ MOE_IMBALANCE = 2.0
 
 _SAVED = "tensors saved for backward, arXiv:2205.05198 section 4 for gated feed-forward and flash attention"
 _LOGPROBS = "NeMo-RL v0.7.0 distributed/model_utils.py"
+_WHOLE_LOSS = "NeMo-RL v0.6.0 algorithms/loss/utils.py, which takes no chunks"
 
 
 def kept(job: Job, stage: Stage) -> Term:
@@ -128,7 +129,8 @@ def _logits(job: Job, stage: Stage, *, backward: bool) -> Term:
     if not stage.last:
         return Term("logits", 0, "not on this stage", _LOGPROBS)
     tokens, vocab, chunk = job.rank_tokens, job.vocab, job.logprob_chunk
-    chunked = chunk is not None and not (job.filtered_sampling and backward)
+    whole_loss = job.filtered_sampling or not job.loss_in_chunks
+    chunked = chunk is not None and not (whole_loss and backward)
     if chunked:
         per_logit, per_chunk = (6, 28) if backward else (2, 16)
     else:
@@ -141,4 +143,6 @@ def _logits(job: Job, stage: Stage, *, backward: bool) -> Term:
     formula = f"{stage.name}{job.packed_tokens:,} tokens / cp {job.layout.cp} x {vocab:,} logits x {per_logit} B"
     if per_chunk:
         formula += f" + chunk of {rows:,} x {vocab:,} x {per_chunk} B"
-    return Term("logits and loss" if backward else "logits", total, formula, _LOGPROBS, 0.15)
+    if backward:
+        return Term("logits and loss", total, formula, _LOGPROBS if job.loss_in_chunks else _WHOLE_LOSS, 0.15)
+    return Term("logits", total, formula, _LOGPROBS, 0.15)

@@ -25,6 +25,12 @@ class Change:
     settings: Settings
     estimate: MemoryEstimate
 
+    @property
+    def first_field(self) -> str:
+        """The first of those fields."""
+        name = self.what.split("`")[1]
+        return "cluster.nodes" if name == "nodes" else name
+
 
 def obstacles(card: ModelCard, layout: Layout) -> tuple[str, ...]:
     """Why Megatron refuses a layout for a model, with the arithmetic; empty when it does not.

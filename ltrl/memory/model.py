@@ -85,6 +85,8 @@ class EngineSettings(TypedDict, total=False):
     """Activation checkpointing: `full` (uniform, 1 layer; the default), `selective` (core attention) or `none`."""
     logprob_chunk: int | None
     """Tokens whose logits are cast to fp32 at a time; none casts all at once; by default 2048."""
+    loss_in_chunks: bool
+    """The training loss casts its logits in those chunks too; by default it does."""
     fused_kernels: bool
     """`bias_activation_fusion`, which saves one activation of a feed-forward layer less; by default it is off."""
     gradients_in_fp32: bool

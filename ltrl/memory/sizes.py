@@ -47,6 +47,7 @@ class Job:
     rollout_gpus: int | None = None
     recompute: Recompute = "full"
     logprob_chunk: int | None = 2048
+    loss_in_chunks: bool = True
     filtered_sampling: bool = False
     fused_kernels: bool = False
     gradients_in_fp32: bool = False

@@ -30,7 +30,11 @@ _UNSPACED = (
 _HANGUL = "\uac00-\ud7af"  # words are spaced, but particles are written onto their end
 
 _LETTER = f"(?:[^\\W_]|[{_MARKS}])"
-_SOFT = r"(?:[ \t'\"*_`~()\[\]/-]{%d,4}|[ \t]?\r?\n[ \t]{0,4})"
+# Markdown: emphasis ends and begins again; a line ends, hard ones with two spaces or a backslash.
+_EMPHASISED = r"[*_`~]{1,3}[ \t][*_`~]{1,3}"
+_BREAK = r"[*_`~]{0,3}[ \t]{0,4}\\?\r?\n[ \t]{0,4}[*_`~]{0,3}"
+_SOFT = rf"(?:[ \t'\"*_`~()\[\]/-]{{%d,4}}|{_EMPHASISED}|{_BREAK})"
+_SOFT_REACH = 3 + 4 + 3 + 4 + 3  # of the longest, `_BREAK`
 _LEFT = rf"(?:(?<![^\W_])(?<![{_MARKS}])|(?<=[{_UNSPACED}]))"
 _RIGHT = rf"(?:(?![^\W_])(?![{_MARKS}])|(?=[{_UNSPACED}{_HANGUL}]))"
 
@@ -68,7 +72,9 @@ _SCALE_AFTER = re.compile(rf"[ -]?({'|'.join([*_SCALES, *_SHORT_SCALES])})(?![^\
 
 
 _TOKEN = re.compile(
-    r"(?P<number>(?<![^\W_])(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d_])(?![.,]\d)"
+    # `10 000` is one number; of `747 400` nobody knows.
+    r"(?P<number>(?<![^\W_])(?<!\d[.,])(?:\d{1,3}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3}){0,3} 000|\d+)(?:\.\d+)?"
+    r"(?![\d_])(?![.,]\d)"
     rf"(?:(?![^\W_])|(?={_UNIT_AFTER.pattern})|(?={_SCALE_AFTER.pattern})|(?=[{_UNSPACED}])))"
     rf"|(?P<acronym>(?<![^\W_])(?:[^\W\d_]\. ?)+[^\W\d_]\.?(?![^\W_]))"
     rf"|(?P<unspaced>[{_UNSPACED}]+)"
@@ -84,8 +90,8 @@ class _Part:
     pattern: str
     literals: tuple[str, ...] = ()
     """One of these occurs in whatever the pattern matches."""
-    reach: int = 8
-    """The most characters that it can match."""
+    reach: int = 0
+    """The most bytes of UTF-8 that it can match."""
     begins: bool = False
     """What it matches begins with a literal."""
     ends: bool = False
@@ -100,7 +106,7 @@ def tokens(text: str, *, ignore_accents: bool = True) -> tuple[str, ...]:
     for match in _TOKEN.finditer(fold(text, ignore_accents=ignore_accents).text):
         token = match[0]
         if match.lastgroup == "number":
-            token = token.replace(",", "")
+            token = re.sub("[, ]", "", token)
         elif match.lastgroup == "acronym":
             token = re.sub(r"[\s.]", "", token)
         found.append(token)
@@ -124,9 +130,9 @@ class WordsEntity:
         self._stands_free_right = anchor.ends and place + 1 < len(parts) and parts[place + 1].separates
         self._begins = anchor.begins and place == 1
         self._rough = _rough(parts[place:], self._stands_free_left) if anchor.begins else None
-        # In bytes: no character takes more than four. One more on each side for what may not stand there.
-        self._reach_left = 4 * sum(part.reach for part in parts[:place]) + 16
-        self._reach_right = 4 * sum(part.reach for part in parts[place:]) + 16
+        # And the two characters on each side that may not stand there, of four bytes at most.
+        self._reach_left = sum(part.reach for part in parts[: place if anchor.begins else place + 1]) + 8
+        self._reach_right = sum(part.reach for part in parts[place:]) + 8
 
     def find_all(self, text: Folded, *, patience: int = 16) -> Iterator[tuple[int, int]]:
         """Every place in the original text, from left to right, none overlapping.
@@ -146,7 +152,8 @@ class WordsEntity:
                 begin, end = match.span()
                 if not window.isascii():
                     begin, end = (len(window[:i].encode("utf-8", "surrogatepass")) for i in (begin, end))
-                if first + begin >= done and first + end > anchor:
+                # The window may cut in two what lies beside the anchor.
+                if done <= first + begin <= anchor < first + end:
                     yield text.span(first + begin, first + end)
                     done = first + end
                     break
@@ -235,11 +242,11 @@ def _parts(entity: str, text: str) -> list[_Part]:
         elif kind == "acronym" or match[0] in capitals:
             part = _acronym(re.sub(r"[\s.]", "", match[0]))
         elif is_and:
-            part = _Part(r"(?: ?&(?:amp;)? ?| and )")
+            part = _Part(r"(?: ?&(?:amp;)? ?| and )", reach=7)
         elif kind == "symbol":
-            part = _Part(re.escape(match[0]), reach=4)
+            part = _Part(re.escape(match[0]), reach=len(match[0]))
         else:
-            part = _Part(re.escape(match[0]), (match[0],), len(match[0]), begins=True, ends=True)
+            part = _Part(re.escape(match[0]), (match[0],), _size(match[0]), begins=True, ends=True)
         parts.append(part)
         before, was_and = match, is_and
     if before is not None and before.lastgroup != "symbol":
@@ -254,7 +261,7 @@ def _gap(before: re.Match[str], between: str, after: re.Match[str], is_at_and: b
     written = re.escape(between)
     if is_at_and or "symbol" in (before.lastgroup, after.lastgroup):
         pattern = f"(?:{written}|)" if is_at_and else f"(?:{written}| ?)"
-        return _Part(pattern, reach=len(between) + 8, separates=is_at_and)
+        return _Part(pattern, reach=max(_size(between), 1), separates=is_at_and)
     signs = {sign for sign in between if not sign.isspace() and sign not in "'\"*_`~()[]/-"}
     if (before.lastgroup == "word" and len(before[0]) <= 3) or before.lastgroup == "acronym":
         signs.add(".")
@@ -264,23 +271,30 @@ def _gap(before: re.Match[str], between: str, after: re.Match[str], is_at_and: b
         or (len(before[0]) == 1 and before.lastgroup == "word")
         or between in ("'", "-", "/")
     )
-    pattern = _SOFT % (0 if is_loose else 1)
+    pattern, reach = _SOFT % (0 if is_loose else 1), _SOFT_REACH
     if signs:
+        reach += 3 * max(map(_size, signs))
         pattern = f"[{''.join(map(re.escape, sorted(signs)))}]{{1,3}}{_SOFT % 0}|{pattern}"
-    return _Part(f"(?:{written}|{pattern})", reach=len(between) + 8, separates=bool(between) and not is_loose)
+    reach = max(reach, _size(between))
+    return _Part(f"(?:{written}|{pattern})", reach=reach, separates=bool(between) and not is_loose)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _acronym(letters: str) -> _Part:
     first, second = letters[0], letters[1]
     spellings = tuple(f"{first}{between}{second}" for between in ("", ".", ". ", " "))
-    return _Part(r"\.? ?".join(letters) + r"\.?", spellings, 3 * len(letters), begins=True)
+    return _Part(r"\.? ?".join(letters) + r"\.?", spellings, _size(letters) + 2 * len(letters), begins=True)
 
 
 def _number(match: re.Match[str], text: str) -> tuple[_Part, int]:
     """The number with the scale or unit after it, and where that ends."""
-    whole, _, fraction = match[0].replace(",", "").partition(".")
+    whole, _, fraction = re.sub("[, ]", "", match[0]).partition(".")
     fraction = fraction.rstrip("0")
-    plain = _digits(whole) + (rf"\.{fraction}0*" if fraction else r"(?:\.0+)?")
+    # Bounded: a window that ends among the zeros would hide the digit behind them.
+    plain = _digits(whole) + (rf"\.{fraction}0{{0,12}}" if fraction else r"(?:\.0{1,12})?")
     guard = r"(?<!\d[.,])%s(?!\d)(?![.,]\d)"
     literal = whole[-3:] + (f".{fraction}" if fraction else "")
     value = Decimal(f"{whole}.{fraction or 0}")
@@ -295,8 +309,8 @@ def _number(match: re.Match[str], text: str) -> tuple[_Part, int]:
     if unit := _UNIT_AFTER.match(text, match.end()):
         names = "|".join(re.escape(n) for n in sorted(_UNIT[unit[1]], key=len, reverse=True))
         pattern = guard % plain + rf"[ -]?(?:{names})"
-        return _Part(pattern, (literal,), 2 * len(match[0]) + 40), unit.end()
-    return _Part(guard % plain, (literal,), 2 * len(match[0]) + 8), match.end()
+        return _Part(pattern, (literal,), 2 * _size(match[0]) + 40), unit.end()
+    return _Part(guard % plain, (literal,), 2 * _size(match[0]) + 16), match.end()
 
 
 def _scaled(guard: str, short: str, name: str, full: Decimal) -> _Part:

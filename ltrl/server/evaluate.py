@@ -7,11 +7,11 @@ ten times more; and an answer that no judge judged is 503, where the reference s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ltrl.backend import JudgeBackend, RewardSection, create, load
 from ltrl.scoring import (
@@ -44,10 +44,10 @@ class Message(_Wire):
 
     role: str
     """`assistant` for the policy's own."""
-    content: str = ""
-    """What it says."""
-    reasoning_content: str = ""
-    """What it thought before."""
+    content: Any = ""
+    """What it says: a text where it is read."""
+    reasoning_content: Any = ""
+    """What it thought before: a text where it is read."""
 
 
 class ExtraRewardInfo(_Wire):
@@ -96,6 +96,18 @@ class Evaluation(_Wire):
             raise PydanticCustomError("missing", "either `history` or `response` is required")
         return self
 
+    @model_validator(mode="after")
+    def _reads_texts(self) -> Evaluation:
+        turns = self.turns()
+        wrong = [
+            InitErrorDetails(type="string_type", loc=("history", place, name), input=found)
+            for place, name in dict.fromkeys(self._read())
+            if not isinstance(found := getattr(turns[place], name), str)
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data(type(self).__name__, wrong)
+        return self
+
     def turns(self) -> Sequence[Message]:
         """The conversation; a bare response is split at its first `</think>`."""
         if self.history is not None:
@@ -106,26 +118,39 @@ class Evaluation(_Wire):
         reasoning, _, content = text.partition(_CLOSE)
         return [Message(role="assistant", reasoning_content=reasoning.removeprefix(_OPEN), content=content)]
 
-    def judged_text(self) -> str | None:
-        """What the judge is shown, before it takes what follows the last `</think>`; None when there is no answer."""
+    def is_answered(self) -> bool:
+        """Whether the policy has the last word; of another conversation nothing is read."""
         if self.history is None:
-            return self.response
+            return True
         last = self.history[-1]
-        return last.content if last.role == "assistant" and "content" in last.model_fields_set else None
+        return last.role == "assistant" and "content" in last.model_fields_set
+
+    def judged_text(self) -> str:
+        """What the judge is shown, before it takes what follows the last `</think>`."""
+        return str(self.response if self.history is None else self.history[-1].content)
 
     def scored_text(self) -> str:
         """Where the rubric is looked for."""
+        turns = self.turns()
+        return "".join(f"\n\n{getattr(turns[place], name).strip()}" for place, name in self._scored())
+
+    def _scored(self) -> Iterator[tuple[int, str]]:
+        """(turn, field) of every text that the rubric is looked for in."""
         info = self.extra_reward_info
-        text = ""
-        for turn in self.turns():
+        flags = {"reasoning_content": info.rubric_use_reasoning_content, "content": info.rubric_use_content}
+        used = [name for name, is_used in flags.items() if is_used]
+        for place, turn in enumerate(self.turns()):
             if turn.role == "assistant":
-                for is_used, name in (
-                    (info.rubric_use_reasoning_content, "reasoning_content"),
-                    (info.rubric_use_content, "content"),
-                ):
-                    if is_used and name in turn.model_fields_set:
-                        text += "\n\n" + getattr(turn, name).strip()
-        return text
+                yield from ((place, name) for name in used if name in turn.model_fields_set)
+
+    def _read(self) -> Iterator[tuple[int, str]]:
+        """(turn, field) of every text that is read."""
+        if not self.is_answered():
+            return
+        if self.extra_reward_info.rubric_reward_ratio > 0:
+            yield from self._scored()
+        if self.extra_reward_info.rubric_reward_ratio < 1:
+            yield len(self.turns()) - 1, "content"
 
 
 class Evaluator:
@@ -142,14 +167,14 @@ class Evaluator:
 
     def evaluate(self, request: Evaluation) -> tuple[dict[str, float] | None, Verdict | None]:
         """The three rewards, and what the judge said; None when it said nothing. Raises LtrlError for a bad rubric."""
-        shown, info = request.judged_text(), request.extra_reward_info
-        if shown is None:
+        info = request.extra_reward_info
+        if not request.is_answered():
             return {"reward": 0.0, "outcome_reward": 0.0, "rubric_reward": 0.0}, None
         eta = info.rubric_reward_ratio
         rubric = self._rubric(request) if eta > 0 else 0.0
         verdict = None
         if eta < 1:
-            verdict = self._verdict(JudgeRequest(info.question or "", request.label, shown))
+            verdict = self._verdict(JudgeRequest(info.question or "", request.label, request.judged_text()))
             if verdict.is_correct is None:
                 return None, verdict
         outcome = float(verdict is not None and bool(verdict.is_correct))

@@ -2,7 +2,8 @@
 
 The hub's records (lz1bytedance/LongReason) hold whole prompts in `prompt`: they are sent as they are. How the authors
 read a letter out of an answer is not published where we could read it. Here the last letter that an answer declares
-counts (`answer is (B)`, `Answer: B`, `\\boxed{B}`), else one alone on the last line; no such letter is wrong.
+counts: in `\\boxed{B}`, else after `answer is` or `Answer:`, else of `option B is correct`, else one alone on the last
+line. A letter that is only spoken of is none (`option C fails`); no such letter is wrong.
 """
 
 from __future__ import annotations
@@ -22,10 +23,17 @@ __all__ = ["LongReason", "extract"]
 
 REPOSITORY = "lz1bytedance/LongReason"
 LETTERS = tuple("ABCDEFGH")
-_LETTER = r"[\s*_\"'(\[{]*\\?(?:boxed|text)?[\s*({]*([A-H])\b"
-_BOXED = r"\\boxed\{\s*(?:\\text\{)?\(?([A-H])\b"
-_DECLARED = re.compile(rf"(?i:answer|choice|option)(?i:\s+is)?\s*[:=]?{_LETTER}|{_BOXED}")
-_ALONE = re.compile(r"[\W_]*([A-H])(?:[\W_]*|[.):]\s.*)")
+_QUOTES = r"*_\"'`$\u201c\u201d\u2018\u2019"
+_OPENED = rf"(?:[\s:=(\[{{{_QUOTES}]|\\[a-z]*){{0,20}}"
+"""What may stand before a letter: markup, quotes, brackets, LaTeX commands; bounded, so that reading stays linear."""
+_LETTER = rf"{_OPENED}(?:(?i:option|choice)\b{_OPENED})?([A-H])(?![^\W_])"
+_DECLARED = (
+    re.compile(rf"\\boxed{_LETTER}"),
+    re.compile(rf"(?i:answer|(?:correct|best)\s+(?:option|choice))[\s*_]*(?:(?i:is)\b|[:=]){_LETTER}"),
+    re.compile(rf"(?i:option|choice)\b{_OPENED}([A-H])[)\]{_QUOTES}]*\s+is\s+(?:the\s+)?(?:correct|best)\b"),
+)
+"""In their order: the first that is in an answer counts."""
+_ALONE = re.compile(rf"[\W_]*([A-H])(?:[\W_]*|[{_QUOTES}]*[.):][.):{_QUOTES}]*\s.*)")
 
 
 class LongReason:
@@ -93,9 +101,9 @@ def _files(length: str) -> tuple[str, ...]:
 
 def extract(answer: str) -> str | None:
     """The letter that an answer gives; None without one."""
-    declared = [found[1] or found[2] for found in _DECLARED.finditer(answer)]
-    if declared:
-        return str(declared[-1])
+    for pattern in _DECLARED:
+        if declared := pattern.findall(answer):
+            return str(declared[-1])
     lines = [line for line in answer.strip().splitlines() if line.strip()]
     alone = _ALONE.fullmatch(lines[-1]) if lines else None
     return alone[1] if alone else None

@@ -10,8 +10,11 @@ from ltrl_backends.judge_openai.prompts import Template
 
 __all__ = ["ReferenceReply", "reference_parse", "strict_parse"]
 
-_VERDICT_LINE = re.compile(r"^[\W_]*correct[\W_]*[:=][\W_]*(yes|no|true|false)[\W_]*$", re.IGNORECASE | re.MULTILINE)
-_DECISION = re.compile(r"^[\W_]*decision[\W_]*[:=]?[\W_]*(true|false)[\W_]*$", re.IGNORECASE | re.MULTILINE)
+# Each repetition can end at one place only: a reply of 100 kB of dashes takes milliseconds.
+_VERDICT_LINE = re.compile(
+    r"^(?:[^\w\n]|_)*correct(?:[^\w:=]|_)*[:=][\W_]*(yes|no|true|false)[\W_]*$", re.IGNORECASE | re.MULTILINE
+)
+_DECISION = re.compile(r"^(?:[^\w\n]|_)*decision[\W_]*(true|false)[\W_]*$", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"[\W_]*(in)?correct[\W_]*", re.IGNORECASE)
 _YES = {"yes": True, "true": True, "no": False, "false": False}
 
@@ -30,17 +33,17 @@ def strict_parse(reply: str, template: Template) -> bool | None:
         return decisions.pop() if len(decisions) == 1 else None
     fields = _json_object(text)
     if fields is not None:
-        said = str(fields.get("correct")).strip().lower()
-        return _YES.get(said)
+        said = fields.get("correct")
+        return _YES.get(str(said).strip().lower()) if isinstance(said, str | bool) else None
     verdicts = {_YES[word.lower()] for word in _VERDICT_LINE.findall(text)}
     return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def _json_object(text: str) -> dict[str, object] | None:
-    text = re.sub(r"\A```(?:json)?\s*|\s*```\Z", "", text)
+    text = re.sub(r"\A```(?:json)?\s*", "", text).removesuffix("```").rstrip()
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

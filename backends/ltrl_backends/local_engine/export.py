@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ltrl.checkpoints import Entry, newest_usable
 from ltrl.errors import Code, LtrlError, fail
-from ltrl.exported import Origin, finish, origin
+from ltrl.exported import Origin, check_place, finish, origin, put
 from ltrl_backends.local_engine.storage import sync_tree, writing
 
 __all__ = ["export", "main"]
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def export(checkpoint: Entry, out: Path, made_of: Origin) -> None:
-    """Puts the model of a checkpoint into a directory, whole or not at all; what was there before is replaced."""
+    """Puts the model of a checkpoint into a directory, whole or not at all; an export that was there is replaced."""
+    check_place(out, run=checkpoint.directory.parents[1], project=made_of.project)
+    out = out.resolve()
     policy = checkpoint.directory / "policy"
     draft = out.with_name(f".{out.name}.unfinished")
     with writing(out.parent):
@@ -52,11 +54,10 @@ def export(checkpoint: Entry, out: Path, made_of: Origin) -> None:
                 shutil.copy2(path, draft)
             finish(draft, made_of, tokenizer=policy / "tokenizer")
             sync_tree(draft)
+            put(draft, out)
         except (LtrlError, OSError):
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        shutil.rmtree(out, ignore_errors=True)
-        draft.rename(out)
 
 
 if __name__ == "__main__":

@@ -170,6 +170,9 @@ class _Callback(TrainerCallback):  # type: ignore[misc]  # transformers types it
     def __init__(self, trainer: GroupTrainer) -> None:
         self.trainer = trainer
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        state.compute_steps(args, state.max_steps)  # a checkpoint's state has those that it was saved with
+
     def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
         self.trainer.events.on_validation(state.global_step)
 

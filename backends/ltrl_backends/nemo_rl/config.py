@@ -240,6 +240,14 @@ def _loss(resolved: Resolved) -> Iterator[Setting]:
     yield Setting("loss_fn.positive_example_nll_weight", 0.0, why="off")
 
 
+def _higher_is_better(metric: str | None) -> bool:
+    if metric is None:
+        return True
+    from ltrl.checkpoints import lower_is_better
+
+    return not lower_is_better(metric)
+
+
 def _checkpointing(resolved: Resolved, options: NemoRLOptions) -> Iterator[Setting]:
     checkpoint = resolved.spec.checkpoint
     minutes = resolved.cluster.minutes - options.reserve_minutes
@@ -255,7 +263,8 @@ def _checkpointing(resolved: Resolved, options: NemoRLOptions) -> Iterator[Setti
         for name in ("keep", "metric", "keep_last", "keep_every"):
             yield Setting(f"checkpointing.ltrl.{name}", getattr(checkpoint, name), f"checkpoint.{name}")
     yield Setting("checkpointing.metric_name", checkpoint.metric, "checkpoint.metric")
-    yield Setting("checkpointing.higher_is_better", True, "checkpoint.metric", derived=True)
+    higher = _higher_is_better(checkpoint.metric)
+    yield Setting("checkpointing.higher_is_better", higher, "checkpoint.metric", derived=True)
     yield Setting("checkpointing.save_optimizer", checkpoint.save_optimizer, "checkpoint.save_optimizer")
     yield Setting(
         "checkpointing.checkpoint_must_save_by",

@@ -107,6 +107,7 @@ class NemoRL:
         return {
             "recompute": options.recompute,
             "logprob_chunk": options.logprob_chunk_size,
+            "loss_in_chunks": options.version != "0.6.0",
             "fused_kernels": options.fused_kernels,
         }
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ltrl.checkpoints import Entry, look, newest_usable
 from ltrl.errors import Code, LtrlError, fail
-from ltrl.exported import Origin, finish, origin
+from ltrl.exported import Origin, check_place, finish, origin, put
 
 __all__ = ["command", "convert", "main"]
 
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def convert(checkpoint: Entry, out: Path, made_of: Origin, *, nemo_rl: Path) -> int:
     """Runs the converter and finishes what it made, whole or not at all; returns its exit status."""
+    check_place(out, run=checkpoint.directory.parents[1], project=made_of.project)
+    out = out.resolve()
     draft = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)  # the converters refuse a directory that is there
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +56,7 @@ def convert(checkpoint: Entry, out: Path, made_of: Origin, *, nemo_rl: Path) -> 
         return done.returncode
     for said in finish(draft, made_of, tokenizer=_tokenizer(checkpoint, made_of, draft)):
         sys.stdout.write(f"{said}\n")
-    shutil.rmtree(out, ignore_errors=True)
-    draft.rename(out)
+    put(draft, out)
     sys.stdout.write(f"step {checkpoint.step}: {out}\n")
     return 0
 

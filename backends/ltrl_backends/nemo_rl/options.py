@@ -36,7 +36,8 @@ class NemoRLOptions(EngineSection):
     fused_kernels: bool = False
     """Fuse RoPE and bias-activation kernels: faster, but their bfloat16 intermediates drift from the rollout engine."""
     logprob_chunk_size: Annotated[Count | None, Relaunch] = 2048
-    """Tokens whose log-probabilities are computed at once; `null` takes whole sequences, which costs memory."""
+    """Tokens whose log-probabilities are computed at once; `null` takes whole sequences, which costs memory. NeMo-RL
+    0.6.0 takes whole sequences in its loss whatever this says."""
     recompute: Annotated[Literal["full", "selective", "none"], Relaunch] = "full"
     """Activations that are computed again in the backward pass instead of being kept."""
     reserve_minutes: Annotated[Count, Relaunch] = 45

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def install(checkpointer: Any, checkpointing: Mapping[str, Any]) -> None:
     written = checkpointing.get("ltrl")
     if not written:
         return
-    rules, directory = Rules.of(written), Path(checkpointing["checkpoint_dir"])
+    rules = replace(Rules.of(written), lower_is_better=not checkpointing["higher_is_better"])
+    directory = Path(checkpointing["checkpoint_dir"])
 
     def remove_old_checkpoints(*_: Any, **__: Any) -> None:
         for gone in delete_superfluous(directory, rules):

@@ -163,8 +163,11 @@ class ModelAgent:
                     return f"error: there is no document `{document}`", False
                 return f"{page.title}\n\n{cut(page.text, self._options.document_characters)}", False
             case "cite", {"documents": [*documents]} if all(isinstance(d, str) and d for d in documents):
-                tools.cite(documents)
-                return "noted", False
+                unknown = tools.cite(documents)
+                if not unknown:
+                    return "noted", False
+                others = "; the others are noted" if len(unknown) < len(set(documents)) else ""
+                return f"error: there is no document {', '.join(f'`{d}`' for d in unknown)}{others}", False
             case "answer", {"text": str(text)} if text.strip():
                 tools.answer(text)
                 return "", True

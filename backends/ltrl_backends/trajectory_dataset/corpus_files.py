@@ -26,7 +26,8 @@ _BLOCKS = frozenset("""
     address article aside blockquote br dd div dl dt figcaption footer h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre
     section table td th tr ul
     """.split())  # fmt: skip  # noqa: SIM905
-_UNSEEN = frozenset(["head", "noscript", "script", "style", "template", "title"])
+_UNSEEN = frozenset(["noscript", "script", "style", "template", "title"])
+"""What has no text to be read. A head has nothing else, and its end tag may be left out."""
 
 
 class Markdown:

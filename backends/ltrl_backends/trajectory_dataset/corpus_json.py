@@ -78,7 +78,8 @@ def _plain(where: str, record: dict[str, Any]) -> SourcePage | Unusable:
         return Unusable(where, f"`{lacking}` is missing or not text")
     links = [link for item in _listed(record, "links") if (link := _link(item))]
     aliases = tuple(alias for alias in _listed(record, "aliases") if isinstance(alias, str))
-    return SourcePage(str(record.get("id", title)), title, text, tuple(links), aliases, where)
+    id = record.get("id")
+    return SourcePage(title if id is None else str(id), title, text, tuple(links), aliases, where)
 
 
 def _link(item: Any) -> Link | None:

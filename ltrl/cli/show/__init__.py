@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shutil
 import sys
@@ -67,8 +68,20 @@ def note(text: str) -> None:
 
 
 def json_(data: Any) -> None:
-    """Prints a result for programs."""
-    out(json.dumps(data, indent=2, ensure_ascii=False))
+    """Prints a result for programs; numbers that JSON does not have, NaN and infinity, as null."""
+    out(json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    match data:
+        case dict():
+            return {key: _finite(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_finite(item) for item in data]
+        case float() if not math.isfinite(data):
+            return None
+        case _:
+            return data
 
 
 def model_card(card: ModelCard) -> None:

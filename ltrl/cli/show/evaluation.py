@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltrl.cli import show
+from ltrl.words import counted
 
 if TYPE_CHECKING:
     from ltrl.evaluation.comparison import Compared
     from ltrl.evaluation.statistics import Estimate
     from ltrl.evaluation.summary import Counts, Summary
 
-__all__ = ["chance", "comparison", "interval", "percent", "progress", "spent", "summary"]
+__all__ = ["chance", "comparison", "interval", "passed", "percent", "progress", "spent", "summary"]
 
 _FEW_QUESTIONS = 200
 _LINE_SECONDS = 60.0
@@ -91,8 +92,7 @@ def summary(where: Path, found: Sequence[Summary], *, as_json: bool) -> None:
         rows.append(_row(one.name, one))
         for split, parts in one.parts.items():
             rows += [_row(f"  {split}: {name}", part) for name, part in parts.items()]
-    most = max((max(one.pass_at, default=1) for one in found), default=1)
-    headers = ("", "questions", "score", "95% interval", "±", f"pass@{most}" if most > 1 else "pass", *_COUNTS)
+    headers = ("", "questions", "score", "95% interval", "±", "pass@k", *_COUNTS)
     shown = [i for i, header in enumerate(headers) if i < 5 or any(row[i] not in ("", "0") for row in rows)]
     _table([headers[i] for i in shown], [[row[i] for i in shown] for row in rows], title=f"{head.name}: {head.model}")
     for note in spent(found, head.prices):
@@ -141,7 +141,6 @@ _COUNTS = ("too long", "cut", "missing", "truncated", "ill-formed")
 
 def _row(name: str, one: Summary) -> tuple[str, ...]:
     counts: Counts = one.counts
-    most = max(one.pass_at, default=0)
     score = one.score
     numbers = (counts.too_long, counts.cut, counts.missing, counts.truncated, counts.ill_formed)
     return (
@@ -150,9 +149,15 @@ def _row(name: str, one: Summary) -> tuple[str, ...]:
         percent(score.value) if score else "-",
         interval(score) if score else "-",
         percent(score.half_width) if score else "-",
-        percent(one.pass_at[most].value) if most else "",
+        passed(one),
         *map(str, numbers),
     )
+
+
+def passed(one: Summary) -> str:
+    """pass@k of the largest k, with that k: `58.3 @4`; nothing where there is none."""
+    most = max(one.pass_at, default=0)
+    return f"{percent(one.pass_at[most].value)} @{most}" if most else ""
 
 
 def _notes(one: Summary) -> Iterator[str]:
@@ -163,6 +168,8 @@ def _notes(one: Summary) -> Iterator[str]:
             f"{one.name}: {score.num_questions} questions{clusters} leave ± {percent(score.half_width)} points; "
             "`ltrl eval compare` of two models on the same questions is sharper"
         )
+    if one.refusal:
+        yield one.refusal
     if counts.missing:
         what = "answer is" if counts.missing == 1 else "answers are"
         yield f"{one.name}: {counts.missing} {what} missing, not wrong; the same command asks again"
@@ -183,6 +190,11 @@ def comparison(found: Sequence[Compared], names: tuple[str, str], *, as_json: bo
     for side, name in zip("ab", names, strict=True):
         show.note(f"{side}: {name}")
     for one in found:
+        if one.num_different:
+            show.note(
+                f"{one.name}: left out for another text or right answer under the same id: "
+                f"{counted(one.num_different, 'question')}"
+            )
         estimate, word = one.difference.estimate, "better" if one.difference.estimate.value > 0 else "worse"
         said = f"b is {word}" if one.is_significant else "no difference that these questions can show"
         show.note(

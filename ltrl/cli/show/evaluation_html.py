@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ltrl.cli.show.evaluation import chance, interval, percent, spent
+from ltrl.cli.show.evaluation import chance, interval, passed, percent, spent
 from ltrl.cli.show.page import page, rows
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def answers_page(head: Head, found: Sequence[Summary], samples: Iterable[Sample]
         table.append(_figures(one.name, one))
         for split, parts in one.parts.items():
             table += [_figures(f"{split}: {name}", part, faint=True) for name, part in parts.items()]
-    headers = ("", "questions", "score", "95% interval", "", "missing", "too long", "truncated")
+    headers = ("", "questions", "score", "95% interval", "", "pass@k", "missing", "too long", "truncated")
     took = "<br>".join(escape(note) for note in spent(found, head.prices))
     return page(
         f"{head.name}: {head.model}",
         *_answers(
-            [rows(headers, table, numbers=frozenset({1, 2, 5, 6, 7})), f'<p class="faint">{took}</p>'],
+            [rows(headers, table, numbers=frozenset({1, 2, 5, 6, 7, 8})), f'<p class="faint">{took}</p>'],
             ((_state(sample), _one(sample)) for sample in samples),
             sum(one.counts.answers for one in found),
         ),
@@ -120,17 +120,17 @@ def _answers(head: list[str], answers: Iterable[tuple[str, str]], total: int) ->
 def _figures(name: str, one: Summary, *, faint: bool = False) -> tuple[str, ...]:
     score, counts = one.score, one.counts
     label = f'<span class="faint">&emsp;{escape(name)}</span>' if faint else f"<b>{escape(name)}</b>"
-    numbers = (counts.missing, counts.too_long, counts.truncated)
+    numbers = (passed(one), *map(str, (counts.missing, counts.too_long, counts.truncated)))
     if score is None:
-        return (label, "0", "-", "-", "", *map(str, numbers))
-    return (label, str(score.num_questions), percent(score.value), interval(score), _bar(score), *map(str, numbers))
+        return (label, "0", "-", "-", "", *numbers)
+    return (label, str(score.num_questions), percent(score.value), interval(score), _bar(score), *numbers)
 
 
 def _differences(name: str, one: Compared, *, faint: bool = False) -> tuple[str, ...]:
     label = f'<span class="faint">&emsp;{escape(name)}</span>' if faint else f"<b>{escape(name)}</b>"
     found = one.difference
     value = found.estimate.value
-    kind = "faint" if found.estimate.low <= 0 <= found.estimate.high else "up" if value > 0 else "down"
+    kind = "faint" if not one.is_significant else "up" if value > 0 else "down"
     return (
         label,
         str(one.a.num_questions),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ltrl.cli.show import diagnostics, diagnostics_json, note, out, table
 
 if TYPE_CHECKING:
+    from ltrl.backend import Fidelity
     from ltrl.errors import Position
     from ltrl.importing import Draft
 
@@ -39,7 +40,10 @@ def draft(made: Draft, *, every: bool, written: Path | None) -> None:
         headers = ("line", "setting", "field of the spec", "engine key", "", "why")
         table(headers, cells, to=sys.stdout if written else sys.stderr)
     counts = Counter(r.grade for r in made.imported.rows)
-    said = ", ".join(f"{counts[grade]} {grade}" for grade in ("exact", "closest", "not expressible"))
+    grades: tuple[Fidelity, ...] = ("exact", "closest", "not expressible")
+    if counts["not compared"]:
+        grades = (*grades, "not compared")
+    said = ", ".join(f"{counts[grade]} {grade}" for grade in grades)
     note(f"{len(made.imported.rows)} settings: {said}" + ("" if every else " (--all lists the exact ones too)"))
     if written:
         out(str(written))

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ltrl.cli import show
+from ltrl.stages import TRAIN
 
 if TYPE_CHECKING:
-    from ltrl.array import Array, CellRun, Submission, Sweep
+    from ltrl.array import Array, CellRun, CellStatus, Submission, Sweep
     from ltrl.compare import Comparison
     from ltrl.plan import Plan
-    from ltrl.runs import Status
 
 __all__ = ["array", "cells", "cells_json", "comparison", "comparison_json", "counts", "plans", "submission"]
 
@@ -44,6 +44,8 @@ def submission(done: Submission) -> None:
             show.note(f"left alone: {len(names)} {what}")
     if done.failed:
         show.note(f"left alone: {len(done.failed)} failed; `--resume-failed` launches them again")
+    if dropped := sum(not cell.is_in_spec for cell in done.sweep.cells):
+        show.note(f"left alone: {dropped} no longer in the spec; `ltrl status {sweep}` shows them, too")
 
 
 def array(asked: Array) -> None:
@@ -57,37 +59,48 @@ def array(asked: Array) -> None:
     show.out(f"# {asked.script}:\n{asked.text.rstrip()}")
 
 
-def cells(sweep: Sweep, rows: Mapping[str, Status]) -> None:
-    """Prints every cell with how its run does."""
+def cells(sweep: Sweep, found: Mapping[str, CellStatus]) -> None:
+    """Prints every cell: how its training does, and its state in the first stage that has not succeeded."""
     table = []
     for cell in sweep.cells:
-        row = rows.get(cell.path.name)
-        if row is None:
-            table.append((cell.name, _without_run(sweep), "-", "-", "-", "-", ""))
-            continue
-        reward = "-" if row.reward is None else f"{row.reward:.3f}"
-        step = f"{row.step}/{row.steps}"
-        table.append((cell.name, str(row.state), step, reward, str(row.attempt), row.job_id or "-", row.reason or ""))
+        status = found[cell.path.name]
+        row, training = status.row, status.stages.get(TRAIN)
+        said = ["" if cell.is_in_spec else "no longer in the spec", (row and row.reason) or ""]
+        table.append(
+            (
+                cell.name,
+                _state(sweep, status),
+                f"{training.step}/{training.steps}" if training else "-",
+                "-" if training is None or training.reward is None else f"{training.reward:.3f}",
+                str(row.attempt) if row else "-",
+                (row and row.job_id) or "-",
+                "; ".join(filter(None, said)),
+            )
+        )
     show.table(("cell", "state", "step", "reward", "attempts", "job", ""), table)
-    show.out(counts(sweep, rows))
+    show.out(counts(sweep, found))
 
 
-def counts(sweep: Sweep, rows: Mapping[str, Status]) -> str:
-    """How many cells are in which state: `17 COMPLETED, 3 FAILED`."""
-    states = Counter(str(rows[c.path.name].state) if c.path.name in rows else _without_run(sweep) for c in sweep.cells)
+def counts(sweep: Sweep, found: Mapping[str, CellStatus]) -> str:
+    """How many cells are in which state: `17 COMPLETED, 3 FAILED in export`."""
+    states = Counter(_state(sweep, found[cell.path.name]) for cell in sweep.cells)
     return ", ".join(f"{number} {state}" for state, number in states.most_common())
 
 
-def cells_json(sweep: Sweep, rows: Mapping[str, Status]) -> dict[str, Any]:
+def cells_json(sweep: Sweep, found: Mapping[str, CellStatus]) -> dict[str, Any]:
     """A sweep for programs."""
 
     def cell_json(cell: CellRun) -> dict[str, Any]:
-        row = rows.get(cell.path.name)
+        status = found[cell.path.name]
+        stages = {name: row.to_json() if row else None for name, row in status.stages.items()}
         return {
             "name": cell.name,
             "values": dict(cell.values),
-            "run": row.to_json() if row else None,
-            "state": row.state if row else _without_run(sweep),
+            "is_in_spec": cell.is_in_spec,
+            "run": stages.get(TRAIN),
+            "stage": status.stage,
+            "state": status.row.state if status.row else _without_run(sweep),
+            "stages": stages,
         }
 
     return {"sweep": sweep.id, "path": str(sweep.path), "cells": [cell_json(cell) for cell in sweep.cells]}
@@ -117,6 +130,12 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {"fields": list(found.fields), "runs": [{**asdict(row), "values": dict(row.values)} for row in found.rows]}
+
+
+def _state(sweep: Sweep, status: CellStatus) -> str:
+    """The state of a cell, with the stage that it is the state of unless that is the training or the end."""
+    said = str(status.row.state) if status.row else _without_run(sweep)
+    return said if status.is_complete or status.stage == TRAIN else f"{said} in {status.stage}"
 
 
 def _without_run(sweep: Sweep) -> str:

@@ -43,6 +43,8 @@ def why(found: Diagnosis, run: Path) -> None:
     if signature:
         for text in (signature.why, signature.do):
             out(textwrap.fill(text, 120, initial_indent="  ", subsequent_indent="  "))
+    if found.before:
+        out(f"  here: `ltrl why {found.before}`")
     if found.change:
         table(
             ("change", "now", "written at", "line"),
@@ -77,6 +79,7 @@ def why_json(found: Diagnosis, run: Path) -> dict[str, Any]:
             for cause in found.causes
         ],
         "waits": asdict(found.waits) if found.waits else None,
+        "before": found.before,
         "change": [asdict(line) for line in found.change],
     }
 

@@ -72,12 +72,19 @@ def _(c: Conf) -> Iterator[Problem]:
 
 @rule(
     "B10",
-    "max_val_samples // val_batch_size >= 1, else validation measures nothing and reports accuracy 0",
+    "val_batch_size >= 1, and max_val_samples // val_batch_size >= 1, else validation measures nothing and reports "
+    "accuracy 0",
     "nemo_rl/algorithms/grpo.py:3164",
 )
 def _(c: Conf) -> Iterator[Problem]:
     most, batch = c["grpo.max_val_samples"], c["grpo.val_batch_size"]
-    if most and batch and most // batch < 1:
+    if batch is not None and batch < 1:
+        yield Problem(
+            c.at("grpo.val_batch_size"),
+            f"`grpo.val_batch_size` is {batch}, and validation divides by it",
+            "leave it out: ltrl measures whole sets",
+        )
+    elif most is not None and batch is not None and most // batch < 1:
         key = "grpo.max_val_samples" if c.is_override("grpo.max_val_samples") else "grpo.val_batch_size"
         yield Problem(
             c.at(key),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ltrl.errors import Code
@@ -61,8 +62,9 @@ def _(c: Conf) -> Iterator[Problem]:
         if choice := nearest(size, (n for n in range(1, gpus + 1) if gpus % (n * others) == 0 and _splits(c, key, n))):
             changes.append((max(choice, size) / min(choice, size), f"{c.word(key)} {choice}"))
     each = c.cluster.gpus_per_node
-    nodes = nearest(max(1, gpus // each), (n for n in range(1, product + 1) if n * each % product == 0))
-    if nodes:
+    fewest, now = product // math.gcd(product, each), max(1, gpus // each)
+    whole = now // fewest * fewest
+    if nodes := nearest(now, (n for n in (whole, whole + fewest) if n)):
         changes.append((nodes * each / gpus, f"{nodes} training nodes"))
     yield Problem(
         c.at(TP),
@@ -143,15 +145,23 @@ def _(c: Conf) -> Iterator[Problem]:
     code=Code.LAYOUT,
 )
 def _(c: Conf) -> Iterator[Problem]:
-    first, last = (c[f"{MEGATRON}.num_layers_in_{end}_pipeline_stage"] for end in ("first", "last"))
-    layers, stages = c.card.num_layers - (first or 0) - (last or 0), c.pp - bool(first) - bool(last)
-    if stages < 0 or (stages and layers % stages) or (not stages and layers):
-        uneven = f", {c.card.num_layers - layers} of them in stages of their own" if first or last else ""
-        choice = nearest(c.pp, (n for n in range(1, c.card.num_layers + 1) if c.card.num_layers % n == 0))
+    own = {
+        key: c[key]
+        for end in ("first", "last")
+        if c[key := f"{MEGATRON}.num_layers_in_{end}_pipeline_stage"] is not None
+    }
+    layers, stages = c.card.num_layers - sum(own.values()), c.pp - len(own)
+    even = layers == 0 if stages == 0 else stages > 0 and layers >= stages and layers % stages == 0
+    if not even or min(own.values(), default=1) < 1:
+        uneven = f", {c.card.num_layers - layers} of them in stages of their own," if own else ""
+        choice = nearest(c.pp, (n for n in range(1, c.card.num_layers + 1) if _splits(c, PP, n)))
+        changes = [f"leave `{key}` out" for key in own]
+        if choice != c.pp:
+            changes.append(f"`parallelism.pipeline: {choice}`")
         yield Problem(
-            c.at(PP),
+            c.at(next(iter(own), PP)),
             f"the {c.card.num_layers} layers of `{c.card.name}`{uneven} do not divide over {c.said(PP)}",
-            f"`parallelism.pipeline: {choice}`",
+            " and ".join(changes),
         )
     for heads, what in ((c.card.num_heads, "attention heads"), (c.card.num_kv_heads, "key-value heads")):
         if heads % c.tp:
@@ -274,6 +284,26 @@ def _(c: Conf) -> Iterator[Problem]:
         )
 
 
+@rule("P29", "min_lr and lr_warmup_init are not above lr", "Megatron-Core OptimizerParamScheduler")
+def _(c: Conf) -> Iterator[Problem]:
+    lr = c[f"{MEGATRON}.optimizer.lr"]
+    for key in (f"{MEGATRON}.optimizer.min_lr", f"{MEGATRON}.scheduler.lr_warmup_init"):
+        if c[key] is not None and c[key] > lr:
+            hint = f"leave {c.word(key)} out" if c.is_override(key) else "leave `optimizer.min_lr` out: it is 0 then"
+            yield Problem(c.at(key), f"{c.said(key)} is above `optimizer.lr` {lr:g}", hint)
+
+
+@rule("P30", "a constant learning rate has no min_lr", "ltrl: `optimizer.lr` itself is written", severity="warning")
+def _(c: Conf) -> Iterator[Problem]:
+    low = c.spec.optimizer.min_lr
+    if c.spec.optimizer.schedule == "constant" and low is not None and low != c.spec.optimizer.lr:
+        yield Problem(
+            c.field("optimizer.min_lr"),
+            f"`optimizer.min_lr` {low:g} is ignored: `optimizer.schedule` is `constant`",
+            "`schedule: linear` or `cosine`, or leave `min_lr` out",
+        )
+
+
 @rule("P21", "no reward model on Megatron", f"{SETUP}:258")
 def _(c: Conf) -> Iterator[Problem]:
     key = "policy.reward_model_cfg.enabled"
@@ -316,6 +346,22 @@ def _(c: Conf) -> Iterator[Problem]:
             c.field("model.overrides.rope_scaling"),
             "a yarn `rope_scaling` lacks " + ", ".join(f"`{name}`" for name in lacking),
             "add " + ", ".join(f"`{name}: {value}`" for name, value in values.items()),
+        )
+
+
+FP8 = f"{MEGATRON}.fp8_cfg"
+
+
+@rule("P31", "training in fp8 has fp8, fp8_recipe and fp8_param", f"{SETUP}:870 (KeyError)")
+def _(c: Conf) -> Iterator[Problem]:
+    given = c[FP8] or {}
+    lacking = [name for name in ("fp8", "fp8_recipe", "fp8_param") if name not in given]
+    if given.get("enabled") and lacking:
+        usual = {name: c.keys[f"{FP8}.{name}"].default for name in lacking}
+        yield Problem(
+            c.at(f"{FP8}.enabled"),
+            f"`{FP8}.enabled` true needs " + ", ".join(f"`{name}`" for name in lacking),
+            "add " + ", ".join(f"`{FP8}.{name}: {shown(value)}`" for name, value in usual.items()),
         )
 
 

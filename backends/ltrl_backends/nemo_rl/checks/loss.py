@@ -240,7 +240,18 @@ def _(c: Conf) -> Iterator[Problem]:
 )
 def _(c: Conf) -> Iterator[Problem]:
     save, measure, keep = c.spec.checkpoint.every_steps, c["grpo.val_period"], c.spec.checkpoint.keep
-    if str(c[METRIC]).startswith("val:") and keep and measure and save % measure:
+    if not str(c[METRIC]).startswith("val:") or not keep or not c.spec.data.validation:
+        return
+    if save >= c.spec.algorithm.steps:
+        return  # the only checkpoint is the last, which is always kept
+    if not measure:
+        yield Problem(
+            c.field("validation.every_steps"),
+            f"`validation.every_steps` is 0, so that no checkpoint before the last has a value of `{c[METRIC]}` and "
+            f"`checkpoint.keep` {keep} keeps the newest",
+            f"`validation.every_steps: {save}`, or leave `checkpoint.metric` out",
+        )
+    elif save % measure:
         yield Problem(
             c.field("checkpoint.every_steps"),
             f"checkpoints are saved every {save} steps and `{c[METRIC]}` measured every {measure}: of those between, "

@@ -41,10 +41,19 @@ def _(c: Conf) -> Iterator[Problem]:
         yield Problem(c.at(PP), f"{c.said(PP)} needs `rollout.async_engine`", "`async_engine: true`, or `pipeline: 1`")
 
 
-@rule("V3", "expert parallel size is a multiple of tensor, and equal to it in an asynchronous engine", f"{VGEN}:123")
+@rule(
+    "V3",
+    "expert parallel size: only for a model with experts, a multiple of tensor, equal to it in an asynchronous engine, "
+    "and times pipeline a divisor of the rollout GPUs",
+    f"{VGEN}:123, vllm_worker.py:305, vLLM ModelConfig",
+)
 def _(c: Conf) -> Iterator[Problem]:
-    expert, tensor = c[EP], c[TP]
-    if expert > 1 and expert % tensor:
+    expert, tensor, gpus = c[EP], c[TP], c.rollout_gpus
+    if expert > 1 and not c.card.num_experts:
+        yield Problem(
+            c.at(EP), f"`{c.card.name}` has no experts, {c.said(EP)} has nothing to spread", f"leave {c.word(EP)} out"
+        )
+    elif expert > 1 and expert % tensor:
         yield Problem(
             c.at(EP),
             f"{c.said(EP)} is no multiple of {c.said(TP)}: in vLLM the experts take whole tensor groups",
@@ -55,6 +64,14 @@ def _(c: Conf) -> Iterator[Problem]:
             c.at(EP),
             f"{c.said(EP)} differs from {c.said(TP)}, which the asynchronous engine does not do (NeMo-RL issue 1101)",
             f"`expert: {tensor}`, or `async_engine: false`",
+        )
+    elif expert > tensor and gpus % (expert * c[PP]):  # of expert = tensor V1 says the same
+        choices = (n for n in range(tensor, gpus + 1, tensor) if gpus % (n * c[PP]) == 0)
+        yield Problem(
+            c.at(EP),
+            f"the experts are spread over expert {expert} x pipeline {c[PP]} = {expert * c[PP]} GPUs, {gpus} GPUs are "
+            "no multiple",
+            f"`expert: {nearest(expert, choices) or tensor}`",
         )
 
 

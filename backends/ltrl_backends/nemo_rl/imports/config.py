@@ -80,6 +80,8 @@ FIELDS: dict[str, str] = {
 }
 """Keys whose value is that of a field."""
 
+_PERIOD = "grpo.val_period"
+
 NULLABLE = {
     "algorithm.clip.dual",
     "algorithm.advantage.clip_low",
@@ -101,8 +103,7 @@ def import_config(document: Document, importing: Importing) -> Imported | None:
     fields = dict(_fields(given))
     resolved = _resolved(importing, fields, problems, whole)
     if resolved is None:
-        listed = (ImportRow(_shown(k, v), "not expressible", position=given.at(k)) for k, v in given.items())
-        return Imported(fields, tuple(listed), tuple(problems))
+        return Imported(fields, tuple(_uncompared(given, fields)), tuple(problems))
     _leave_to_the_card(fields, resolved)
     rows = tuple(_compare(given, importing, fields, problems, resolved))
     return Imported(fields, rows, tuple(problems))
@@ -188,6 +189,8 @@ def _fields(given: _Given) -> Iterator[tuple[tuple[str, ...], Any]]:
         value = given[key]
         is_said = key in given or key.startswith("loss_fn.")
         is_open = isinstance(value, str) and "${" in value
+        if key == _PERIOD and _is_off(value):
+            value = 0
         if is_said and not is_open and (value is not None or (key in given and field in NULLABLE)):
             yield tuple(field.split(".")), value
     yield ("cluster", "executor"), "slurm"
@@ -224,6 +227,11 @@ def _algorithm(given: _Given) -> Iterator[tuple[tuple[str, ...], Any]]:
         yield ("algorithm", "batch_size"), batch
     if (keep := given["checkpointing.keep_top_k"]) not in (None, ALL):
         yield ("checkpoint", "keep"), keep
+
+
+def _is_off(period: Any) -> bool:
+    """Whether NeMo-RL never measures with such a `val_period`: it asks for one above 0."""
+    return isinstance(period, int | float) and period < 0
 
 
 def _lengths(given: _Given) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -295,6 +303,16 @@ def _resolved(
         return None
 
 
+def _uncompared(given: _Given, fields: Mapping[tuple[str, ...], Any]) -> Iterator[ImportRow]:
+    """A row for each key, with the field that it became as far as that is known without the compiled values."""
+    for key, value in given.items():
+        field = FIELDS.get(key, "")
+        taken = fields.get(tuple(field.split(".")))
+        yield ImportRow(
+            _shown(key, value), "not compared", "" if taken is None else field, taken, key, position=given.at(key)
+        )
+
+
 def _leave_to_the_card(fields: dict[tuple[str, ...], Any], resolved: Resolved) -> None:
     """Takes away what the model card says anyway."""
     if fields.get(("model", "chat_format")) == resolved.card.chat_format:
@@ -354,6 +372,8 @@ def _idle(key: str, value: Any, given: _Given) -> str | None:
         return "Megatron has its own: nothing reads it"
     if key.startswith("policy.generation.mcore_generation_config.") and given["policy.generation.backend"] == "vllm":
         return "vLLM samples: nothing reads it"
+    if key == _PERIOD and _is_off(value):
+        return "below 0 as 0: never"
     if value is None and (known := given.keys.get(key)) and known.required == "no":
         return "as when it is left out"
     return None

@@ -12,6 +12,7 @@ from ltrl.errors import Code, Diagnostic, Position
 from ltrl.leaks import leaks
 from ltrl.references import names_a_secret
 from ltrl_backends.nemo_rl.imports.flags import number
+from ltrl_backends.nemo_rl.imports.uses import is_decided
 
 if TYPE_CHECKING:
     from ltrl.catalog import ModelCard
@@ -208,12 +209,19 @@ def _misspelt(script: Script) -> Iterator[Diagnostic]:
 def _twice(uses: Sequence[Use], last: Mapping[str, Use]) -> Iterator[Diagnostic]:
     for use in uses:
         winner = last.get(use.name, use)
-        if winner is not use and winner.text != use.text:
+        if winner is use or winner.text == use.text:
+            continue
+        if is_decided(use, winner):
             message = f"`{use.text}` has no effect: line {winner.position.line} says `{winner.text}`"
             yield Diagnostic(
                 Code.SCRIPT_DEFECT, message, use.position, "keep one of the two", "warning",
                 (("given again here", winner.position),),
             )  # fmt: skip
+        else:
+            message = f"the script decides when it runs between `{use.text}` and `{winner.text}`; the second was taken"
+            hint = "if the first is meant, set its field by hand"
+            where = (("taken from here", winner.position),)
+            yield Diagnostic(Code.NOT_IMPORTED, message, use.position, hint, "warning", where)
 
 
 def _settings(last: Mapping[str, Use]) -> Iterator[Diagnostic]:

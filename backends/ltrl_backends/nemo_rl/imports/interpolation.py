@@ -59,8 +59,12 @@ class _Interpolation:
         name, is_call, rest = inside.partition(":")
         if is_call:
             arguments = [_number(part.strip()) for part in rest.split(",")]
-            if name in _CALLS and all(isinstance(a, int | float) for a in arguments):
+            is_numeric = all(isinstance(a, int | float) for a in arguments)
+            if name in _CALLS and is_numeric and (len(arguments) == 2 or name == "add"):
                 return True, _CALLS[name](*arguments)
+            if name in _CALLS and is_numeric:
+                self.warn(path, f"`${{{inside}}}` does not have two numbers, as NeMo-RL's `{name}` does")
+                return False, None
             self.warn(path, f"`${{{inside}}}` is known only when the job runs")
             return False, None
         if depth > MAX_DEPTH:

@@ -12,7 +12,7 @@ from ltrl_backends.nemo_rl.fidelity import ROWS
 from ltrl_backends.nemo_rl.imports.by_hand import BY_HAND, field_path
 from ltrl_backends.nemo_rl.imports.defects import covered, defects, is_secret, runtime_environment, secrets
 from ltrl_backends.nemo_rl.imports.flags import FLAGS, IGNORED, MODEL_FLAGS, Flag, number
-from ltrl_backends.nemo_rl.imports.uses import Use, is_async, program, uses_of
+from ltrl_backends.nemo_rl.imports.uses import Use, is_async, is_decided, program, uses_of
 
 if TYPE_CHECKING:
     from ltrl.catalog import ModelCard
@@ -88,8 +88,23 @@ class Reader:
         length = prompt + response if prompt and response else None
         found = (*self.diagnostics, *defects(self.script, self.last, self.uses, card, length))
         order = {id(use.position): i for i, use in enumerate(self.uses)}
-        rows = sorted(self.rows, key=lambda r: order.get(id(r.position), len(order)))
+        rows = sorted(self.with_rivals(), key=lambda r: order.get(id(r.position), len(order)))
         return self.without_secrets(Imported(self.fields, tuple(rows), found))
+
+    def with_rivals(self) -> Iterator[ImportRow]:
+        """The rows; none is exact for a flag that another part of the script sets otherwise."""
+        rivals: dict[int, Use] = {}
+        for use in self.uses:
+            last = self.last[use.name]
+            if not is_decided(use, last) and use.text != last.text:
+                rivals[id(last.position)] = use
+        for row in self.rows:
+            rival = rivals.get(id(row.position))
+            if rival and row.grade == "exact":
+                note = f"the script decides when it runs; line {rival.position.line} says `{rival.text}`"
+                yield replace(row, grade="closest", note=note)
+            else:
+                yield row
 
     def without_secrets(self, imported: Imported) -> Imported:
         """The same with stars for secrets, in the lines of the script that are shown too."""
@@ -115,7 +130,12 @@ class Reader:
         if not use.name.startswith("--"):
             self.unknown(use, f"`{use.text}` is known only when the script runs")
         elif use is not self.last[use.name]:
-            self.note(use, grade="not expressible", note=f"given again at line {self.last[use.name].position.line}")
+            last = self.last[use.name]
+            if is_decided(use, last) or use.text == last.text:
+                self.note(use, grade="not expressible", note=f"given again at line {last.position.line}")
+            else:
+                note = f"the script decides when it runs; `{last.text}` was taken"
+                self.note(use, grade="closest", note=note)
         elif use.unknown and use.name not in BY_HAND:
             names = ", ".join(f"`{name}`" for name in use.unknown)
             flag = FLAGS.get(use.name, Flag())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from ltrl.errors import Position
 if TYPE_CHECKING:
     from ltrl.script import Command, Word
 
-__all__ = ["Use", "is_async", "program", "uses_of"]
+__all__ = ["Use", "is_async", "is_decided", "program", "uses_of"]
 
 PROGRAMS = ("train.py", "train_async.py")
 
@@ -23,6 +23,8 @@ class Use:
     name: str
     words: tuple[Word, ...]
     position: Position
+    branch: frozenset[tuple[int, int]] = frozenset()
+    """The conditions that decide whether the program gets it."""
 
     @property
     def text(self) -> str:
@@ -59,10 +61,15 @@ def uses_of(command: Command) -> list[Use]:
     for word in command.words[start + 1 :]:
         name, is_joined, value = word.text.partition("=")
         if word.text.startswith("--"):
-            joined = type(word)(value, word.position, word.unknown)
-            found.append((type(word)(name, word.position), [joined] if is_joined else []))
+            found.append((replace(word, text=name, unknown=()), [replace(word, text=value)] if is_joined else []))
         elif found:
             found[-1][1].append(word)
         else:  # an array that is not known, before any flag
             found.append((word, []))
-    return [Use(name.text, tuple(words), name.position) for name, words in found]
+    given = command.words[start].branch  # what holds for the whole command
+    return [Use(name.text, tuple(words), name.position, name.branch - given) for name, words in found]
+
+
+def is_decided(use: Use, last: Use) -> bool:
+    """Whether the last use of a flag always takes the place of an earlier one, whatever the script's conditions."""
+    return last.branch <= use.branch
