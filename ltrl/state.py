@@ -143,7 +143,7 @@ class Run:
     steps: int
     """Step target."""
     project: str
-    """Directory that relative data paths refer to."""
+    """Directory that relative data paths refer to; where it is now, if it was moved."""
     created: str
     forked_from: str | None = None
     """`PATH@STEP`: the run and the checkpoint that it began with."""
@@ -248,6 +248,7 @@ def read_run(path: Path) -> Run:
     try:
         data = _json(f"{path}/run.json")
         data.pop("format")
+        data["project"] = _project(path, data["project"])
         attempts = tuple(_attempts(path))
         rolled_back = [r for r in rollbacks(path)[-1:] if r.attempt == (attempts[-1].number if attempts else 0)]
         return Run(
@@ -498,6 +499,12 @@ def _checked(data: dict[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
         if name in TIMES and value is not None and datetime.fromisoformat(value).tzinfo is None:
             raise ValueError(f"`{name}` has no time zone")
     return data
+
+
+def _project(run: Path, recorded: str) -> str:
+    """Where a run's project is: its `runs` are in it when it was moved since."""
+    home = stages.run_of(run).parent
+    return str(home.parent) if home.name == "runs" and not os.path.isdir(recorded) else recorded  # noqa: PTH112
 
 
 def _runs_below(root: Path) -> Iterator[Path]:

@@ -139,7 +139,8 @@ def test_runs_go_with_their_project(tmp_path):
     (run.path / "run.json").write_text(json.dumps({**data, "project": str(old)}))
     assert [row.id for row in runs.list_runs(old, everywhere=False)] == ["r"]
     old.rename(new)
-    assert [row.path for row in runs.list_runs(new, everywhere=False)] == [str(new / "runs" / "r")]
+    [row] = runs.list_runs(new, everywhere=False)
+    assert (row.path, row.project) == (str(new / "runs" / "r"), str(new))
 
 
 def test_a_bundle_without_a_spec_cannot_be_compared(tmp_path):
