@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from ltrl import jobs, render, runs, slurm, state, turns
 from ltrl import submit as launcher
 from ltrl.bundle import SWEEP, Bundle, SweepBundle
 from ltrl.disk import Writes
-from ltrl.errors import Code, LtrlError, fail, raise_if_any
+from ltrl.errors import Code, Diagnostic, LtrlError, fail, raise_if_any
 from ltrl.runs import Status
 from ltrl.stages import TRAIN, run_of, stage_dir, stage_of
 from ltrl.state import Run, State
@@ -217,8 +217,10 @@ def read(home: Path) -> Sweep:
         cells = []
         for cell in data["cells"]:
             path = home.parent / cell["run"]
-            run = state.read_run(path) if state.is_run(path) else None
-            stages = cell.get("stages") or [stage_of(one.path) for one in state.all_runs(path)] or [TRAIN]
+            run, stages = None, cell.get("stages") or [TRAIN]
+            with suppress(LtrlError):  # one that is damaged hides no other
+                run = state.read_run(path) if state.is_run(path) else None
+                stages = cell.get("stages") or [stage_of(one.path) for one in state.all_runs(path)] or [TRAIN]
             cells.append(
                 CellRun(cell["name"], cell["values"], path, run, tuple(stages), cell.get("is_in_spec", True)),
             )
@@ -229,20 +231,35 @@ def read(home: Path) -> Sweep:
 
 def statuses(sweep: Sweep) -> dict[str, CellStatus]:
     """How the cells do now, by the names of their run directories; asks the scheduler once for all of them."""
-    launched = [run for cell in sweep.cells for run in launcher.stage_runs(cell.path, cell.stages) if run.latest]
+    launched: list[Run] = []
+    found: dict[str, CellStatus] = {}
+    for cell in sweep.cells:
+        try:
+            launched += [run for run in launcher.stage_runs(cell.path, cell.stages) if run.latest]
+        except LtrlError as error:
+            found[cell.path.name] = CellStatus({TRAIN: runs.unreadable(cell.path, error)})
     rows = {row.path: row for row in runs.statuses(launched)}
-    return {
-        cell.path.name: CellStatus({stage: rows.get(str(stage_dir(cell.path, stage))) for stage in cell.stages})
-        for cell in sweep.cells
-    }
+    for cell in sweep.cells:
+        stages = {stage: rows.get(str(stage_dir(cell.path, stage))) for stage in cell.stages}
+        found.setdefault(cell.path.name, CellStatus(stages))
+    return found
 
 
 def cancel(sweep: Sweep) -> tuple[Run, ...]:
-    """Ends the jobs of all cells, in the spec still or not, and launches no more; returns the runs that had one."""
+    """Ends the jobs of all cells, in the spec still or not, and launches no more; returns the runs that had one.
+
+    Raises LtrlError, when the others have ended, for those that cannot be told to.
+    """
     turns.stop(sweep.path)
-    found = [run for cell in sweep.cells for run in state.all_runs(cell.path)]
+    found: list[Run] = []
+    damaged: list[Diagnostic] = []
+    for cell in sweep.cells:
+        try:
+            found += state.all_runs(cell.path)
+        except LtrlError as error:
+            damaged += error.diagnostics
     ended, trouble = jobs.cancel([r for r in jobs.observe(found) if r.latest and not r.latest.state.is_finished])
-    raise_if_any(trouble)
+    raise_if_any([*damaged, *trouble])
     return tuple(ended)
 
 
@@ -288,7 +305,11 @@ def _cell(bundle: Bundle, values: Mapping[str, Any], path: Path, observed: list[
 def _dropped(home: Path, found: Iterable[_Cell]) -> list[CellRun]:
     """The cells that earlier submissions launched and that the spec does not have any more."""
     named = {cell.path for cell in found}
-    return [cell for cell in read(home).cells if cell.run and cell.path not in named] if is_sweep(home) else []
+    try:
+        before = read(home).cells if is_sweep(home) else ()
+    except LtrlError:  # a damaged record is written anew
+        return []
+    return [cell for cell in before if cell.path not in named and state.is_run(cell.path)]
 
 
 def _record(sweep_id: str, found: Iterable[_Cell], dropped: Iterable[CellRun]) -> dict[str, Any]:

@@ -186,7 +186,8 @@ def _reply(content: bytearray) -> Completion:
     reasoning = message.get("reasoning") or message.get("reasoning_content")
     usage = reply.get("usage")
     counts = usage if isinstance(usage, dict) else {}
-    if text is None and not reasoning and not _count(counts.get("completion_tokens")):
+    is_withheld = choice.get("finish_reason") == "content_filter" or message.get("refusal")
+    if text is None and not (reasoning or is_withheld or _count(counts.get("completion_tokens"))):
         # With tokens it is an answer without text: SGLang says null for a model that stops at once.
         raise _Transient(f"a reply without text or tokens: {_excerpt(content)}")
     return Completion(

@@ -46,7 +46,8 @@ _AFTER_WORDS = (
     ("a key", _NAMED),
     ("an AWS secret key", r"secret_?access_?key[\"']?[ \t]*[:=]\s*[\"']?(?P<value>[A-Za-z0-9+/]{40})(?![\w/+])"),
     ("a W&B key", r"\bwandb[ \t]+login\b[^\r\n]{0,80}?\b(?P<value>[0-9a-f]{40})\b"),
-    ("a bearer token", r"\bbearer[ \t]+(?P<value>(?=[\w.~+/-]{0,80}[0-9])[\w.~+/-]{8,}=*)"),
+    ("a bearer token", r"\bbearer[ \t]+(?P<value>(?=[\w.~+/-]{0,80}[0-9])[\w.~+/-]{20,}=*)"),
+    ("a bearer token", r"\bauthorization[\"']?\s*[:=]\s*[\"']?bearer[ \t]+(?P<value>[\w.~+/-]{8,}=*)"),
 )
 _FORM = re.compile("|".join(f"(?P<f{i}>{pattern})" for i, (_, pattern) in enumerate(_FORMS)))
 _AFTER = tuple((what, re.compile(pattern, re.IGNORECASE)) for what, pattern in _AFTER_WORDS)

@@ -102,7 +102,7 @@ class _Values:
         where = self.document.at(path)
         if Treatment.SECRET in found.treatments:
             return  # its pattern says it all
-        if found.is_free and not found.treatments and text and keeps_a_secret(str(path[-1])):
+        if found.is_free and not found.treatments and text and keeps_a_secret(str(path[-1]), text):
             self._refuse_secret(path, text, where)
             return
         if "${" not in text:

@@ -47,6 +47,7 @@ _SECRET_VARIABLE = re.compile(rf"(?:{_SECRET}|token|(?:^|[._-])key)$", re.IGNORE
 _SECRET_KEY = re.compile(
     rf"(?:{_SECRET}|(?:^|\.|(?:access|api|auth|bearer|hf|hub|refresh|session|wandb)[_-]?)token)$", re.IGNORECASE
 )
+_NO_SECRET = re.compile("empty|none|null|no|yes|true|false|dummy|unused|placeholder|x+|<[^<>]*>", re.IGNORECASE)
 
 
 class Treatment(Enum):
@@ -224,6 +225,8 @@ def names_a_secret(name: str) -> bool:
     return bool(_SECRET_VARIABLE.search(name))
 
 
-def keeps_a_secret(key: str) -> bool:
-    """Whether a key of a section that takes any is there to hold a secret: `eos_token` and `input_key` are not."""
-    return bool(_SECRET_KEY.search(key))
+def keeps_a_secret(key: str, value: str) -> bool:
+    """Whether a key of a section that takes any holds a secret: `eos_token` and `input_key` do not, nor does a value
+    that stands for none.
+    """
+    return bool(_SECRET_KEY.search(key)) and not _NO_SECRET.fullmatch(value)

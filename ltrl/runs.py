@@ -31,6 +31,7 @@ __all__ = [
     "stages_after",
     "status",
     "statuses",
+    "unreadable",
     "watch",
     "watch_all",
 ]
@@ -108,7 +109,7 @@ def list_runs(project: Path, *, everywhere: bool = True) -> tuple[Status, ...]:
             try:
                 open_runs.append(state.read_run(path))
             except LtrlError as error:
-                found[path] = _unreadable(path, error)
+                found[path] = unreadable(path, error)
     over = []
     for run in jobs.observe(open_runs):
         found[run.path] = made = row_of(run)
@@ -282,7 +283,8 @@ def row_of(run: Run) -> Status:
     )
 
 
-def _unreadable(path: Path, error: LtrlError) -> Status:
+def unreadable(path: Path, error: LtrlError) -> Status:
+    """The row of a run whose records are damaged."""
     return Status(
         id=run_id(path),
         state=State.UNKNOWN,

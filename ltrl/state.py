@@ -503,8 +503,10 @@ def _checked(data: dict[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
 
 def _project(run: Path, recorded: str) -> str:
     """Where a run's project is: its `runs` are in it when it was moved since."""
+    if os.path.isdir(recorded):  # noqa: PTH112 - as in `_json`
+        return recorded
     home = stages.run_of(run).parent
-    return str(home.parent) if home.name == "runs" and not os.path.isdir(recorded) else recorded  # noqa: PTH112
+    return str(home.parent) if home.name == "runs" and (home.parent / "specs").is_dir() else recorded
 
 
 def _runs_below(root: Path) -> Iterator[Path]:

@@ -114,7 +114,7 @@ def causes(
     if state == "FAILED" and all(c.signature and c.signature.follows for c in found):
         explained = {(c.log, c.line) for c in found}
         found += [c for log in logs for c in _unknown(log, since) if (c.log, c.line) not in explained]
-    if said and not found:
+    if said and said.text.strip() and not found:
         found = [*_known(said, since)] or [_Page(said).cause(0, title=said.text.split("\n")[0])]
     by_kind: dict[str, Cause] = {}
     for cause in sorted(found, key=_precedence):

@@ -92,6 +92,24 @@ def test_cells_taken_out_of_the_spec_stay_in_the_sweep(slurm, tmp_path):
     assert all(cell.is_in_spec for cell in array.submit(every, project=tmp_path).sweep.cells)
 
 
+def test_a_damaged_cell_or_record_stops_no_sweep(slurm, tmp_path):
+    slurm.set("hold")
+    every = make_sweep(tmp_path, [stand_in()] * 3, cluster=SLURM)
+    sweep = array.submit(every, project=tmp_path).sweep
+    (sweep.cells[0].path / "run.json").write_text("{")
+    less = replace(every, cells=every.cells[1:], values=every.values[1:])
+    sweep = array.submit(less, project=tmp_path).sweep
+    assert [cell.is_in_spec for cell in sweep.cells] == [True, True, False]
+    found = array.statuses(sweep)[sweep.cells[2].path.name]
+    assert found.row.state is State.UNKNOWN
+    assert "run.json` is damaged" in found.row.reason
+    with pytest.raises(LtrlError, match="is damaged"):
+        array.cancel(sweep)
+    assert [cell.row.state for cell in array.statuses(sweep).values()].count(State.CANCELLED) == 2
+    (sweep.path / "sweep.json").write_text("{")
+    assert len(array.submit(less, project=tmp_path).sweep.cells) == 2
+
+
 def test_a_sweep_has_not_succeeded_before_its_last_stages_have(slurm, tmp_path):
     export = Stage("export", ("bash", "-c", "[[ $PWD != *seed-1* ]]"))
     drivers = [stand_in(), stand_in(), ["false"]]

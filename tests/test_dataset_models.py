@@ -529,6 +529,24 @@ def test_replies_to_calls_of_one_turn_may_come_in_any_order() -> None:
     assert trajectory(log)[0].retrieved == ("B", "A", "C")
 
 
+def _call(name: str, given: dict[str, str], id: str) -> dict[str, Any]:
+    return {"id": id, "function": {"name": name, "arguments": json.dumps(given)}}
+
+
+def test_calls_in_messages_that_follow_each_other_are_one_turn() -> None:
+    calls = [{"role": "assistant", "tool_calls": [_call("search", {"query": q}, q)]} for q in "ab"]
+    roles = {"b": "tool", "a": "function"}
+    replies = [{"role": role, "tool_call_id": q, "content": f'["{q}"]'} for q, role in roles.items()]
+    assert trajectory([{"role": "user", "content": "?"}, *calls, *replies])[0].retrieved == ("a", "b")
+
+
+def test_what_an_agent_asked_for_when_it_was_stopped_is_no_step() -> None:
+    calls = [_call("search", {"query": "q"}, "1"), _call("answer", {"text": "Ada"}, "2")]
+    assert trajectory([{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": calls}])[0].steps == (
+        Answered("Ada"),
+    )
+
+
 _LATE = [
     {"role": "user", "content": "?"},
     {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "visit", "arguments": '{"url": "a"}'}}]},

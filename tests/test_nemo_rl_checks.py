@@ -347,11 +347,23 @@ def test_other_ways_to_break_a_condition(check: str, spec: Path, sets: Sequence[
         ("V3", ("rollout.parallelism={tensor: 4, expert: 16}",)),
         ("P11", (megatron(num_layers_in_first_pipeline_stage=20),)),
         ("R8", ("checkpoint={metric: 'val:accuracy', keep: 3, every_steps: 500}", "validation.every_steps=0")),
+        ("R8", ("checkpoint={metric: 'val:accuracy', keep: 5, every_steps: 40}", "validation.every_steps=0")),
         ("P30", ("optimizer={lr: 1.0e-6, schedule: cosine, min_lr: 1.0e-7}",)),
     ],
 )
 def test_what_looks_like_a_mistake_and_is_none(check: str, sets: Sequence[str]) -> None:
     assert check not in named(found_in(MOE, sets))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        megatron(num_layers_in_first_pipeline_stage="abc"), megatron(fp8_cfg=True),
+        megatron(scheduler={"lr_warmup_init": "abc"}), "engine.overrides={grpo: {val_batch_size: abc}}",
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_told_as_that_whatever_the_other_checks_do_with_it(override: str) -> None:
+    assert {"K5", "K6"} & named(found_in(DENSE, (override,))).keys()
 
 
 def test_absurd_sizes_are_refused_in_no_time() -> None:

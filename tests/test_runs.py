@@ -135,6 +135,7 @@ def test_a_damaged_run_hides_no_other(tmp_path):
 def test_runs_go_with_their_project(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     run = make_run(old / "runs" / "r")
+    (old / "specs").mkdir()
     data = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps({**data, "project": str(old)}))
     assert [row.id for row in runs.list_runs(old, everywhere=False)] == ["r"]

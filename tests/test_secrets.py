@@ -74,7 +74,8 @@ def test_a_secret_is_in_no_file_of_a_run(project: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_name_says_whether_it_holds_a_secret(name: str, is_variable: bool, is_key: bool) -> None:
-    assert (names_a_secret(name), keeps_a_secret(name)) == (is_variable, is_key)
+    assert (names_a_secret(name), keeps_a_secret(name, "hunter2")) == (is_variable, is_key)
+    assert not any(keeps_a_secret(name, value) for value in ("EMPTY", "none", "<token>"))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,7 @@ def test_a_name_says_whether_it_holds_a_secret(name: str, is_variable: bool, is_
         ("# aws_secret_access_key = " + "abcdEFGH/+" * 4, "abcdEFGH/+" * 4),
         ("description: wandb login --relogin " + "a1b2c3d4e5" * 4, "a1b2c3d4e5" * 4),
         ('headers: {Authorization: "Bearer hunter2secret"}', "hunter2secret"),
+        ("the standard bearer 18th-century flag", ""),
         ("the Bearer authentication, and `Bearer ${env:NAME}`", ""),
         ("revision: " + "a1b2c3d4e5" * 4, ""),
     ],

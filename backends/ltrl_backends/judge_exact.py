@@ -19,9 +19,12 @@ __all__ = ["ExactJudge"]
 _ARTICLES = ("the", "a", "an")
 # Before a number: a minus that joins nothing, or a comparison; no hyphen, range, arrow or bracket.
 _SIGN = re.compile(
-    r"(?<![^\s(\[*_`'\"$€£¥=:,;])(?<![\d%] )-(?=[^\w\s-]?\d)"
+    r"(?<![^\s(\[{|*_`'\"$€£¥=:,;~≈<>])-(?=[^\w\s-]?\d)"
     r"|(?<![-=<>])(?:[<>]=?|[≤≥])(?![^<>\s]*>)(?=\s?[^\w\s]{0,2}\d)"
 )
+_BEFORE = re.compile(r"(\w+|[%°])\s+\Z")
+_BEFORE_SIGNS = frozenset("about and are at be by equals from is of or than to was were with".split())  # noqa: SIM905
+_AMBIGUOUS = re.compile(r"\s*([-\u2212>])\s+(?=[^\w\s]?\d)")
 _SIGNS = {
     "-": " minus ",
     "<": " less than ",
@@ -97,6 +100,9 @@ class ExactJudge:
         return match[1].strip() if match and match[1] is not None else None
 
     def _is_same(self, answer: str, label: str) -> bool:
+        return any(self._are_equal(one, other) for one in _readings(answer) for other in _readings(label))
+
+    def _are_equal(self, answer: str, label: str) -> bool:
         found, expected = _number(answer), _number(label)
         if found is None or expected is None:
             return _plain(answer) == _plain(label) and _currencies_agree(answer, label)
@@ -108,16 +114,29 @@ class ExactJudge:
 
 def _plain(text: str) -> tuple[str, ...]:
     """What is compared: the words without a leading article; a text without words is compared as it stands."""
-    words = tokens(_SIGN.sub(lambda match: _SIGNS[match[0]], fold(text).text))
+    words = tokens(_SIGN.sub(_sign, fold(text).text))
     if len(words) > 1 and words[0] in _ARTICLES:
         words = words[1:]
     return words or (fold(text).text.strip(),)
 
 
+def _readings(text: str) -> tuple[str, ...]:
+    """What a text may mean: before a number `- ` and `> ` begin an item or a quotation, or they are its sign."""
+    found = _AMBIGUOUS.match(text)
+    return (text[found.end() :], found[1] + text[found.end() :]) if found else (text,)
+
+
+def _sign(match: re.Match[str]) -> str:
+    """The words of a sign; a dash after a word or a unit joins two things, however it is spaced."""
+    before = _BEFORE.search(match.string, max(0, match.start() - 40), match.start())
+    joins = match[0] == "-" and before and before[1] not in _BEFORE_SIGNS
+    return "-" if joins else _SIGNS[match[0]]
+
+
 def _currencies_agree(one: str, other: str) -> bool:
-    """Whether two texts have the same currency signs, or one of them has none."""
+    """Whether two texts have a currency sign in common, or one of them has none; `$` may be a formula's."""
     signs, others = ({c for c in fold(text).text if unicodedata.category(c) == "Sc"} for text in (one, other))
-    return signs == others or not (signs and others)
+    return not (signs and others) or bool(signs & others)
 
 
 def _number(text: str) -> Decimal | None:

@@ -126,7 +126,7 @@ def watch_sweep(home: Path, *, as_json: bool) -> None:
                 show.note(f"{sweep.id}: {now}")
                 said = now
             rows = [row for cell in found.values() for row in cell.stages.values() if row]
-            if not sweep.is_led and all(row.state.is_finished for row in rows):
+            if not sweep.is_led and not any(row.is_open for row in rows):
                 break
             time.sleep(PAUSE_S)
     except KeyboardInterrupt:

@@ -43,7 +43,8 @@ def trajectory(
     if not isinstance(question, str) or not question:
         raise ValueError("the log has no question: neither `question` nor a user's message")
     documents: dict[str, tuple[str, str]] = {}
-    steps = [step for place in range(len(messages)) for step in _steps(messages[place:], actions, documents)]
+    turns = _turns(messages)
+    steps = [step for place in range(len(turns)) for step in _steps(turns[place:], actions, documents)]
     last = next((_text(m) for m in reversed(messages) if m.get("role") == "assistant" and not m.get("tool_calls")), "")
     if not any(isinstance(step, Answer) for step in steps) and last:
         steps.append(Answer(last.strip()))
@@ -76,6 +77,8 @@ def _steps(
             raise ValueError(f"the tool `{name}` is not known")
         given = given if isinstance(given, Mapping) else {}
         if told is None and actions[name] in ("search", "open"):
+            if not any(map(_is_reply, messages[1:])):
+                continue  # the agent was stopped here, or had its answer
             raise ValueError(f"a call of `{name}` has no reply of the role `tool` before the assistant's next message")
         reply = told or ""
         match actions[name]:
@@ -96,12 +99,27 @@ def _steps(
                 yield Answer(str(next((text for text in texts if text), "")).strip())
 
 
+def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The messages, those with calls that follow each other at once as one."""
+    found: list[Mapping[str, Any]] = []
+    for message in messages:
+        if found and message.get("tool_calls") and found[-1].get("tool_calls"):
+            found[-1] = {**message, "tool_calls": [*found[-1]["tool_calls"], *message["tool_calls"]]}
+        else:
+            found.append(message)
+    return found
+
+
+def _is_reply(message: Mapping[str, Any]) -> bool:
+    return message.get("role") in ("tool", "function")
+
+
 def _replies(calls: Sequence[Any], after: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """What the tools said to each call before the assistant's next message, by id; in turn where one has no id.
 
     Ids mean nothing beyond that message: many frameworks count calls anew in each.
     """
-    left = [m for m in takewhile(lambda m: m.get("role") != "assistant", after) if m.get("role") == "tool"]
+    left = [m for m in takewhile(lambda m: m.get("role") != "assistant", after) if _is_reply(m)]
     ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls]
     found = [None if id is None else _taken(left, [id]) for id in ids]
     return [

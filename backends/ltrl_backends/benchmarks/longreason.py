@@ -2,8 +2,8 @@
 
 The hub's records (lz1bytedance/LongReason) hold whole prompts in `prompt`: they are sent as they are. How the authors
 read a letter out of an answer is not published where we could read it. Here the last letter that an answer declares
-counts: in `\\boxed{B}`, else after `answer is` or `Answer:`, else of `option B is correct`, else one alone on the last
-line. A letter that is only spoken of is none (`option C fails`); no such letter is wrong.
+counts: in `\\boxed{B}`, else after `answer is`, `Answer:` or `I choose`, else of `option B is correct`, else one alone
+on the last line. A letter that is only spoken of is none (`option C fails`); no such letter is wrong.
 """
 
 from __future__ import annotations
@@ -26,14 +26,25 @@ LETTERS = tuple("ABCDEFGH")
 _QUOTES = r"*_\"'`$\u201c\u201d\u2018\u2019"
 _OPENED = rf"(?:[\s:=(\[{{{_QUOTES}]|\\[a-z]*){{0,20}}"
 """What may stand before a letter: markup, quotes, brackets, LaTeX commands; bounded, so that reading stays linear."""
-_LETTER = rf"{_OPENED}(?:(?i:option|choice)\b{_OPENED})?([A-H])(?![^\W_])"
+_LETTER = rf"{_OPENED}(?:(?i:option|choice|answer)\b{_OPENED})?([A-H])(?![^\W_])"
 _DECLARED = (
     re.compile(rf"\\boxed{_LETTER}"),
-    re.compile(rf"(?i:answer|(?:correct|best)\s+(?:option|choice))[\s*_]*(?:(?i:is)\b|[:=]){_LETTER}"),
-    re.compile(rf"(?i:option|choice)\b{_OPENED}([A-H])[)\]{_QUOTES}]*\s+is\s+(?:the\s+)?(?:correct|best)\b"),
+    re.compile(
+        r"(?i:(?:answer|(?:best|correct|final|my|right)\s+(?:option|choice))[\s*_]*(?:is\b|[:=])"
+        r"|\b(?:choose|pick|select|go\s+with)\b)"
+        rf"{_LETTER}"
+    ),
+    re.compile(
+        rf"(?i:option|choice)\b{_OPENED}([A-H])[)\]{_QUOTES}]*\s+is\s+(?:the\s+)?(?:correct|best|right|answer)\b"
+    ),
+    re.compile(
+        rf"(?i:hence|so|therefore|thus),?\s+(?i:option|choice|answer)\b{_OPENED}([A-H])[)\]{_QUOTES}]*(?:[.!]|\s*\Z)"
+    ),
 )
 """In their order: the first that is in an answer counts."""
-_ALONE = re.compile(rf"[\W_]*([A-H])(?:[\W_]*|[{_QUOTES}]*[.):][.):{_QUOTES}]*\s.*)")
+_ALONE = re.compile(
+    rf"[\W_]*(?:(?i:option|choice|answer){_OPENED}([A-H])[\W_]*|([A-H])(?:[\W_]*|[{_QUOTES}]*[.):][.):{_QUOTES}]*\s.*))"
+)
 
 
 class LongReason:
@@ -106,7 +117,7 @@ def extract(answer: str) -> str | None:
             return str(declared[-1])
     lines = [line for line in answer.strip().splitlines() if line.strip()]
     alone = _ALONE.fullmatch(lines[-1]) if lines else None
-    return alone[1] if alone else None
+    return alone[1] or alone[2] if alone else None
 
 
 def _outcome(question: Question, answer: str) -> Outcome:

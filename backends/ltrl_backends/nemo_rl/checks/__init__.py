@@ -28,4 +28,17 @@ def check(resolved: Resolved, sizes: Sizes | None = None) -> Iterator[Diagnostic
     """
     conf = Conf(resolved, sizes)
     for one in CHECKS:
-        yield from one(conf)
+        try:
+            yield from one(conf)
+        except (TypeError, AttributeError):
+            if not _is_mistyped(conf):
+                raise
+
+
+def _is_mistyped(conf: Conf) -> bool:
+    """Whether an override has a value of the wrong type, which is told as such and means nothing to other checks."""
+    return any(True for one in CHECKS if one.id in TYPES for _ in one(conf))
+
+
+TYPES = ("K5", "K6")
+"""Checks of the types of keys, and of blocks that lack keys."""

@@ -242,8 +242,8 @@ def _(c: Conf) -> Iterator[Problem]:
     save, measure, keep = c.spec.checkpoint.every_steps, c["grpo.val_period"], c.spec.checkpoint.keep
     if not str(c[METRIC]).startswith("val:") or not keep or not c.spec.data.validation:
         return
-    if save >= c.spec.algorithm.steps:
-        return  # the only checkpoint is the last, which is always kept
+    if keep >= -(-c.spec.algorithm.steps // save):
+        return  # all are kept
     if not measure:
         yield Problem(
             c.field("validation.every_steps"),
