@@ -160,7 +160,7 @@ def launch(
     if dry_run:
         every = launcher.requests(bundle, project=project, fresh=fresh, fork=fork, run=run)
         if as_json:
-            show.json_([show.plain(asdict(one)) for one in every] if len(every) > 1 else show.plain(asdict(every[0])))
+            show.json_([asdict(one) for one in every] if len(every) > 1 else asdict(every[0]))
             return
         for one in every:
             show_request(one, bundle)

@@ -81,7 +81,7 @@ def submit_sweep(
         if test_only:
             launch.ask_start([(one.requests[0], one.argv) for one in arrays], bundles.cells[0], as_json)
         elif as_json:
-            listed = [show.plain(asdict(one)) for one in asked]
+            listed = [asdict(one) for one in asked]
             show.json_(listed[0] if len(arrays) == 1 else listed)
         else:
             for one in asked:

@@ -244,7 +244,7 @@ def _parts(entity: str, text: str) -> list[_Part]:
         elif is_and:
             part = _Part(r"(?: ?&(?:amp;)? ?| and )", reach=7)
         elif kind == "symbol":
-            part = _Part(re.escape(match[0]), reach=len(match[0]))
+            part = _Part(re.escape(match[0]), reach=_size(match[0]))
         else:
             part = _Part(re.escape(match[0]), (match[0],), _size(match[0]), begins=True, ends=True)
         parts.append(part)

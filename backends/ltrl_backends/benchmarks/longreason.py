@@ -2,8 +2,9 @@
 
 The hub's records (lz1bytedance/LongReason) hold whole prompts in `prompt`: they are sent as they are. How the authors
 read a letter out of an answer is not published where we could read it. Here the last letter that an answer declares
-counts: in `\\boxed{B}`, else after `answer is`, `Answer:` or `I choose`, else of `option B is correct`, else one alone
-on the last line. A letter that is only spoken of is none (`option C fails`); no such letter is wrong.
+counts: in `\\boxed{B}`, else after `answer is`, `Answer:` or `I choose`, else of `option B is correct`, else of `so
+option B.`, else one alone on the last line. A letter that is only spoken of is none (`option C fails`); no such letter
+is wrong.
 """
 
 from __future__ import annotations

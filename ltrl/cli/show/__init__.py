@@ -34,7 +34,6 @@ __all__ = [
     "model_card",
     "note",
     "out",
-    "plain",
     "plan",
     "printable",
     "relative",
@@ -68,18 +67,20 @@ def note(text: str) -> None:
 
 
 def json_(data: Any) -> None:
-    """Prints a result for programs; numbers that JSON does not have, NaN and infinity, as null."""
-    out(json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False))
+    """Prints a result for programs; paths as text, and numbers that JSON does not have, NaN and infinity, as null."""
+    out(json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _finite(data: Any) -> Any:
+def _plain(data: Any) -> Any:
     match data:
         case dict():
-            return {key: _finite(value) for key, value in data.items()}
+            return {key: _plain(value) for key, value in data.items()}
         case list() | tuple():
-            return [_finite(item) for item in data]
+            return [_plain(item) for item in data]
         case float() if not math.isfinite(data):
             return None
+        case Path():
+            return str(data)
         case _:
             return data
 
@@ -102,19 +103,6 @@ def model_card(card: ModelCard) -> None:
             ("response format", card.chat_format),
         ],
     )
-
-
-def plain(data: Any) -> Any:
-    """Data for `json_`, with paths as text."""
-    match data:
-        case dict():
-            return {key: plain(value) for key, value in data.items()}
-        case list() | tuple():
-            return [plain(item) for item in data]
-        case Path():
-            return str(data)
-        case _:
-            return data
 
 
 def relative(path: Path) -> str:
